@@ -1,5 +1,11 @@
 //! Every event survives its way to bytes and back, and bad bytes are refused instead of repaired.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test may panic; the table of events is long"
+)]
+
 use bytes::Bytes;
 use cortex_model::event::*;
 use cortex_model::ids::{Incarnation, SessionId};
