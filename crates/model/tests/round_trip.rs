@@ -203,7 +203,8 @@ fn specifications_outside_the_limits_are_refused_with_their_code() {
         change(&mut s);
         assert_eq!(wire::task::spec(s).unwrap_err().code, *code);
     }
-    let shells: Vec<(Code, Box<dyn Fn(&mut proto::TaskSpec)>)> = vec![
+    type Boxed = Box<dyn Fn(&mut proto::TaskSpec)>;
+    let shells: Vec<(Code, Boxed)> = vec![
         (Code::BadArgv, Box::new(shell(|s| s.argv.clear()))),
         (Code::BadArgv, Box::new(shell(|s| s.argv = vec![vec![]]))),
         (Code::BadArgv, Box::new(shell(|s| s.argv.push(vec![0])))),
