@@ -118,7 +118,7 @@ impl AgentEnd {
 
     /// Takes over what a former process of this node still owes. Call it before the first `connected`.
     pub fn restore(&mut self, restored: Restored) {
-        self.delivery.restore(restored);
+        self.delivery.restore(restored, &mut self.actions);
     }
 
     /// The transport is up: says hello. Take all actions of `disconnected` before composing `hello`.

@@ -102,7 +102,7 @@ impl Delivery {
         self.attempts.len()
     }
 
-    pub(crate) fn restore(&mut self, restored: Restored) {
+    pub(crate) fn restore(&mut self, restored: Restored, actions: &mut VecDeque<AgentAction>) {
         let Restored { key, acked, end, outcome, outcome_acked } = restored;
         let attempt = self.attempts.entry(key.clone()).or_default();
         attempt.end = end;
@@ -114,6 +114,7 @@ impl Delivery {
         };
         attempt.outcome = outcome.map(Box::new);
         self.rewind(&key, acked.min(end));
+        self.release(&key, actions);
     }
 
     /// The spool of an attempt has grown to `end`. It never shrinks; a smaller `end` is ignored.
