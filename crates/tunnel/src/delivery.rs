@@ -112,8 +112,12 @@ impl Delivery {
             None if outcome_acked => Stage::Acked,
             None => Stage::Running,
         };
+        let inline = outcome.as_ref().is_some_and(has_inline);
         attempt.outcome = outcome.map(Box::new);
         self.rewind(&key, acked.min(end));
+        if inline {
+            self.drop_output(&key);
+        }
         self.release(&key, actions);
     }
 
@@ -133,7 +137,7 @@ impl Delivery {
 
     /// The attempt has ended. Output inside the outcome replaces what is in the spool.
     pub(crate) fn outcome(&mut self, key: AttemptKey, report: OutcomeReport) {
-        let inline = report.outcome.as_ref().is_some_and(|o| !o.inline_output.is_empty());
+        let inline = has_inline(&report);
         let attempt = self.attempts.entry(key.clone()).or_default();
         // The first word about an attempt is the only one.
         if attempt.stage != Stage::Running {
@@ -387,4 +391,9 @@ impl Delivery {
             actions.push_back(AgentAction::Released(key.clone()));
         }
     }
+}
+
+/// Whether the outcome carries the whole output, so that the spool need not be sent.
+fn has_inline(report: &OutcomeReport) -> bool {
+    report.outcome.as_ref().is_some_and(|outcome| !outcome.inline_output.is_empty())
 }

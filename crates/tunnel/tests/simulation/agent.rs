@@ -265,8 +265,7 @@ impl World {
         for (key, entry) in node.journal.iter_mut().filter(|(_, entry)| !entry.released) {
             // Acknowledgements are noted lazily: part of them may be forgotten.
             entry.output_acked -= self.rng.u64(0..=entry.output_acked);
-            let inline = entry.outcome.as_ref().is_some_and(has_inline);
-            let end = if entry.discarded || inline { entry.output_acked } else { entry.spool };
+            let end = if entry.discarded { entry.output_acked } else { entry.spool };
             node.end.restore(Restored {
                 key: key.clone(),
                 acked: entry.output_acked,
