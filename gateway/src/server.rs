@@ -69,8 +69,14 @@ pub async fn serve(
         fullness,
         drain: stop.clone(),
     };
-    let tunnels =
-        Tunnels::new(tasks.clone(), nodes, log, config.clone(), stop.clone(), background.clone());
+    let tunnels = Tunnels::new(
+        tasks.clone(),
+        nodes,
+        log.clone(),
+        config.clone(),
+        stop.clone(),
+        background.clone(),
+    );
     let (health, health_service) = tonic_health::server::health_reporter();
     let routes = Routes::from(web(gateway.metrics))
         .add_service(
