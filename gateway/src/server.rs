@@ -1,6 +1,6 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
-use crate::api::Api;
+use crate::api::{Api, Backup};
 use crate::config::Config;
 use crate::housekeeping::{self, Fullness};
 use crate::identity::Identity;
@@ -31,6 +31,8 @@ pub struct Gateway {
     pub config: Config,
     /// Who may do what.
     pub identity: Identity,
+    /// Copies the log, where it lies in this server's files.
+    pub backup: Option<Backup>,
     /// Renders the process's metrics; `None` serves none.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -67,6 +69,7 @@ pub async fn serve(
         log: log.clone(),
         config: config.clone(),
         fullness,
+        backup: gateway.backup,
         drain: stop.clone(),
     };
     let tunnels = Tunnels::new(

@@ -2,10 +2,11 @@
 
 use super::data_dir::DataDir;
 use crate::error::CliError;
-use cortex_gateway::{Config, Gateway, Identity, Retention};
-use cortex_log::EventLog;
-use cortex_model::Code;
+use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
+use cortex_log::{EmbeddedLog, EventLog};
+use cortex_model::{Code, Fault};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use std::path::{Path, PathBuf};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -25,7 +26,7 @@ pub(crate) struct Quotas {
 ///
 /// # Errors
 /// The log's own error with its code.
-pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result<Arc<dyn EventLog>, CliError> {
+pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result<OpenLog, CliError> {
     let failed = |e: cortex_log::LogError| {
         CliError::from(cortex_model::Fault::new(e.code(), format!("the event log cannot be opened: {e}")))
     };
@@ -38,9 +39,36 @@ pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result
         };
         let opened = tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
         let opened = opened.map_err(|e| CliError::internal(format!("opening the log: {e}")))?;
-        return opened.map(|l| Arc::new(l) as Arc<dyn EventLog>).map_err(failed);
+        let log = Arc::new(opened.map_err(failed)?);
+        let backup = backup_of(log.clone(), dir.join("backups"));
+        return Ok(OpenLog { log, backup: Some(backup) });
     }
     Err(CliError::new(Code::Usage, format!("{url:?} is not a log: use 'embedded'")))
+}
+
+/// An open log, with the way to copy it if it lies in our files.
+pub(crate) struct OpenLog {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) backup: Option<Backup>,
+}
+
+/// Copies the log into a new directory that can itself be used as a data directory.
+fn backup_of(log: Arc<EmbeddedLog>, backups: PathBuf) -> Backup {
+    Arc::new(move || {
+        let (log, backups) = (log.clone(), backups.clone());
+        Box::pin(async move {
+            let name = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+            let target = backups.join(name.replace('.', "-"));
+            copy(&log, &target).await.map(|()| target.clone())
+        })
+    })
+}
+
+async fn copy(log: &EmbeddedLog, target: &Path) -> Result<(), Fault> {
+    let failed = |e: CliError| Fault::new(Code::DiskFull, e.message);
+    // Opening makes the version file; what is missing after a restore (tokens) is made anew.
+    drop(DataDir::open(target).map_err(failed)?);
+    log.backup(target.join("log")).await.map_err(|e| Fault::new(e.code(), format!("the copy failed: {e}")))
 }
 
 /// Binds the address, or for none the one of last time if it is free, or any.
@@ -81,7 +109,7 @@ impl Servers {
     /// `CX-0706` when a token can be read by others.
     pub(crate) fn start(
         dir: &DataDir,
-        log: &Arc<dyn EventLog>,
+        open: OpenLog,
         listener: TcpListener,
         quotas: Quotas,
         stop: &CancellationToken,
@@ -90,7 +118,8 @@ impl Servers {
         let metrics = PrometheusBuilder::new().install_recorder().ok();
         let name = format!("g-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let gateway = Gateway {
-            log: log.clone(),
+            log: open.log.clone(),
+            backup: open.backup,
             config: Config { retention: quotas.outputs, ..Config::named(&name) },
             identity: Identity::new(&client, &agent),
             metrics,
@@ -104,7 +133,7 @@ impl Servers {
             }
         });
         let scheduler = cortex_scheduler::Config { name: format!("s-{}", &name[2..]) };
-        let (log, scheduling) = (log.clone(), stop.clone());
+        let (log, scheduling) = (open.log, stop.clone());
         tracker.spawn(async move {
             if let Err(e) = cortex_scheduler::run(log, scheduler, scheduling.clone()).await {
                 tracing::error!(error = %e, "the scheduler ended");
