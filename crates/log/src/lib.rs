@@ -28,12 +28,14 @@ mod output;
 mod subject;
 mod types;
 
+pub mod embedded;
 pub mod memory;
 
 mod hub;
 mod local;
 
 pub use contract::{EventLog, KvStream, MessageStream, TailStream};
+pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
 pub use key::{Key, PARTITIONS, Space};
 pub use memory::MemoryLog;
