@@ -1795,7 +1795,7 @@ pub struct CancelTaskRequest {
     /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
-    /// Why, for people.
+    /// Why, for people; at most 4096 bytes, may be empty.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
     /// Who asked.
@@ -1818,7 +1818,7 @@ pub struct ResolveTaskRequest {
     /// The decision.
     #[prost(enumeration = "ResolveAs", tag = "2")]
     pub r#as: i32,
-    /// Why, for people; must not be empty.
+    /// Why, for people; at most 4096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     /// Who asked.
