@@ -2079,8 +2079,10 @@ pub struct GetServerInfoResponse {
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Asks for a copy of the log. The server chooses where it goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateBackupRequest {}
+/// Where the copy is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateBackupResponse {
     /// Where the copy lies on the server's machine; it can be used as a data directory.
