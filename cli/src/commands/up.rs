@@ -80,7 +80,10 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     let open = open_log(&dir, &args.log, args.quotas()).await?;
     let durability = open.log.describe().acknowledged_means;
     let stop = CancellationToken::new();
-    let servers = Servers::start(&dir, open, listener, args.quotas(), &stop)?;
+    let servers = Servers::new(stop.clone());
+    servers.gateway(&dir, &open, listener, args.quotas().outputs)?;
+    servers.scheduler(&open);
+    drop(open);
     dir.write_endpoint(&format!("http://{address}"))?;
     render::line(&format!("cortex is up at http://{address}, data in {}", dir.path().display()))?;
     render::line(&format!("an accepted task is {durability}"))?;

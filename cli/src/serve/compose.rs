@@ -100,52 +100,64 @@ fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
 /// Servers that run in this process.
 pub(crate) struct Servers {
     tracker: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Servers {
-    /// Starts a gateway and a scheduler on this log. `stop` ends both; a server that fails ends the other.
+    /// None yet. `stop` ends all; one that fails ends the others.
+    pub(crate) fn new(stop: CancellationToken) -> Servers {
+        Servers { tracker: TaskTracker::new(), stop }
+    }
+
+    /// Starts a gateway.
     ///
     /// # Errors
     /// `CX-0706` when a token can be read by others.
-    pub(crate) fn start(
+    pub(crate) fn gateway(
+        &self,
         dir: &DataDir,
-        open: OpenLog,
+        open: &OpenLog,
         listener: TcpListener,
-        quotas: Quotas,
-        stop: &CancellationToken,
-    ) -> Result<Servers, CliError> {
+        outputs: Retention,
+    ) -> Result<(), CliError> {
         let (client, agent) = dir.tokens()?;
-        let metrics = PrometheusBuilder::new().install_recorder().ok();
-        let name = format!("g-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let gateway = Gateway {
             log: open.log.clone(),
-            backup: open.backup,
-            config: Config { retention: quotas.outputs, ..Config::named(&name) },
+            backup: open.backup.clone(),
+            config: Config { retention: outputs, ..Config::named(&name("g")) },
             identity: Identity::new(&client, &agent),
-            metrics,
+            metrics: PrometheusBuilder::new().install_recorder().ok(),
         };
-        let tracker = TaskTracker::new();
-        let serving = stop.clone();
-        tracker.spawn(async move {
-            if let Err(e) = cortex_gateway::serve(gateway, listener, serving.clone()).await {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_gateway::serve(gateway, listener, stop.clone()).await {
                 tracing::error!(error = %e, "the gateway ended");
-                serving.cancel();
+                stop.cancel();
             }
         });
-        let scheduler = cortex_scheduler::Config { name: format!("s-{}", &name[2..]) };
-        let (log, scheduling) = (open.log, stop.clone());
-        tracker.spawn(async move {
-            if let Err(e) = cortex_scheduler::run(log, scheduler, scheduling.clone()).await {
-                tracing::error!(error = %e, "the scheduler ended");
-                scheduling.cancel();
-            }
-        });
-        Ok(Servers { tracker })
+        Ok(())
     }
 
-    /// Resolves when both have ended.
+    /// Starts a scheduler.
+    pub(crate) fn scheduler(&self, open: &OpenLog) {
+        let config = cortex_scheduler::Config { name: name("s") };
+        let (log, stop) = (open.log.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_scheduler::run(log, config, stop.clone()).await {
+                tracing::error!(error = %e, "the scheduler ended");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Resolves when all have ended.
     pub(crate) async fn ended(self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
+}
+
+/// A name that no other process of this log has.
+fn name(kind: &str) -> String {
+    format!("{kind}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
