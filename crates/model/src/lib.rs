@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The words of the domain: identifiers, tasks, events, capabilities, limits, errors, time.
+//! Pure data and parsing. It never does I/O, reads no clock and draws no random numbers.
+//!
+//! The types here are what the rest of the house reasons with. `wire` is the only place where
+//! generated protobuf becomes one of them; it rejects what it does not understand and never repairs it.
+
+#![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod request;
+pub mod task;
+pub mod time;
+pub mod wire;
+
+pub use cortex_proto as contract;
+/// The generated messages, for those who speak them on a wire.
+pub use cortex_proto::v1 as proto;
+
+pub use capability::{NodeFacts, Requirement, Version};
+pub use error::{Code, Fault};
+pub use event::{Commit, Event, ReleaseReason, ResolveAs, TaskState};
+pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
+pub use task::{Action, Actor, ActorKind, Ending, Outcome, RetryOn, RetryPolicy, TaskSpec};
+pub use time::{Tick, UnixMillis};

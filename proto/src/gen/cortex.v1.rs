@@ -2817,3 +2817,166 @@ pub mod cortex_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DispatchRequest {
+    /// Scheduler that asks.
+    #[prost(string, tag = "1")]
+    pub scheduler: ::prost::alloc::string::String,
+    #[prost(oneof = "dispatch_request::Body", tags = "2, 3, 4")]
+    pub body: ::core::option::Option<dispatch_request::Body>,
+}
+/// Nested message and enum types in `DispatchRequest`.
+pub mod dispatch_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "2")]
+        Offer(super::DispatchOffer),
+        #[prost(message, tag = "3")]
+        Query(super::Query),
+        #[prost(message, tag = "4")]
+        Cancel(super::Cancel),
+    }
+}
+/// An offer with what the gateway must record when the node claims it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DispatchOffer {
+    #[prost(message, optional, tag = "1")]
+    pub offer: ::core::option::Option<Offer>,
+    #[prost(uint64, tag = "2")]
+    pub offered_at_ms: u64,
+    /// Why this node, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Earlier offers of this attempt that were not taken.
+    #[prost(message, repeated, tag = "4")]
+    pub refused: ::prost::alloc::vec::Vec<RefusedOffer>,
+    /// n of the commit that Started will be.
+    #[prost(uint64, tag = "5")]
+    pub next_n: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DispatchReply {
+    #[prost(oneof = "dispatch_reply::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: ::core::option::Option<dispatch_reply::Body>,
+}
+/// Nested message and enum types in `DispatchReply`.
+pub mod dispatch_reply {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// The node claims; the gateway is appending Started.
+        #[prost(message, tag = "1")]
+        Claim(super::Claim),
+        #[prost(message, tag = "2")]
+        Busy(super::Busy),
+        #[prost(message, tag = "3")]
+        QueryAnswer(super::QueryAnswer),
+        #[prost(message, tag = "4")]
+        CancelAnswer(super::CancelAnswer),
+        /// The gateway does not hold this session any more.
+        #[prost(message, tag = "5")]
+        Gone(super::SessionGone),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionGone {}
+/// A node as its gateway sees it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodePresence {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub session: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// Connection of the session; a higher one wins.
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
+    #[prost(uint32, tag = "6")]
+    pub slots: u32,
+    #[prost(uint32, tag = "7")]
+    pub slots_free: u32,
+    #[prost(message, optional, tag = "8")]
+    pub manifest: ::core::option::Option<Manifest>,
+    #[prost(message, optional, tag = "9")]
+    pub journal: ::core::option::Option<JournalHead>,
+    #[prost(string, tag = "10")]
+    pub agent_version: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "11")]
+    pub connected_at_ms: u64,
+    #[prost(uint64, tag = "12")]
+    pub last_seen_ms: u64,
+}
+/// Says that the gateway lives and how many changes it has announced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceHeartbeat {
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    /// Changes with every start of the gateway.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// Number of the last delta.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(uint32, tag = "4")]
+    pub nodes: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PresenceDelta {
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// 1, 2, 3... within the epoch; a gap asks for a snapshot.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub changed: ::prost::alloc::vec::Vec<NodePresence>,
+    #[prost(message, repeated, tag = "5")]
+    pub gone: ::prost::alloc::vec::Vec<NodeGone>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeGone {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub session: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceSnapshotRequest {
+    /// Continue after this node ("workspace/node"); empty starts at the beginning.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PresenceSnapshot {
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub nodes: ::prost::alloc::vec::Vec<NodePresence>,
+    /// Empty on the last page.
+    #[prost(string, tag = "5")]
+    pub next_after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchedulerHeartbeat {
+    #[prost(string, tag = "1")]
+    pub scheduler: ::prost::alloc::string::String,
+    /// Last revision applied, per shard.
+    #[prost(uint64, repeated, tag = "2")]
+    pub applied: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+}

@@ -1,0 +1,167 @@
+//! Errors that reach a person or a program: one table of stable codes. It knows no transport; the
+//! gateway maps [`Class`] to a gRPC status in one file.
+
+use std::fmt;
+
+/// What kind of failure a code is; decides the transport's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The request itself is wrong and will stay wrong.
+    Invalid,
+    /// What was named does not exist in this workspace.
+    NotFound,
+    /// It exists already, with other content.
+    Exists,
+    /// The request is well-formed but not possible in the present state.
+    Precondition,
+    /// A bound was reached.
+    Exhausted,
+    /// Something needed is not reachable at present.
+    Unavailable,
+    /// Nobody showed who they are.
+    Unauthenticated,
+    /// Known, but not allowed.
+    Forbidden,
+    /// A defect or damaged data.
+    Internal,
+}
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $class:ident, $retry:literal, $hint:literal, $doc:literal;)*) => {
+        /// A stable error code; `docs/errors/` has a page for each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $(#[doc = $doc] $name,)* }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code as shown, for example `CX-0101`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Code::$name => $code,)* } }
+
+            /// What kind of failure it is.
+            #[must_use]
+            pub const fn class(self) -> Class { match self { $(Code::$name => Class::$class,)* } }
+
+            /// Whether the same request may succeed later, unchanged.
+            #[must_use]
+            pub const fn retryable(self) -> bool { match self { $(Code::$name => $retry,)* } }
+
+            /// What to do about it, where nothing better is known.
+            #[must_use]
+            pub const fn hint(self) -> &'static str { match self { $(Code::$name => $hint,)* } }
+        }
+    };
+}
+
+codes! {
+    Malformed = "CX-0101", Invalid, false, "compare the request with the contract in proto/cortex/v1", "A required part of a request is missing or has a value outside the contract.";
+    BadIdentifier = "CX-0102", Invalid, false, "use 1 to 64 of a-z, 0-9, '-' and '_'", "An identifier has characters or a length that are not allowed.";
+    TooLarge = "CX-0103", Exhausted, false, "move large input into a file on the node, or pass less", "A task or one of its parts is larger than its limit.";
+    BadRequirement = "CX-0104", Invalid, false, "write NAME, NAME=VALUE or NAME>=VERSION, for example 'python>=3.10' or 'os=linux'", "A capability requirement cannot be read.";
+    BadDuration = "CX-0105", Invalid, false, "use a duration between 1 ms and 400 days", "A duration is outside its limits.";
+    BadEnvironment = "CX-0106", Invalid, false, "names are letters, digits and '_', and do not begin with a digit", "An environment variable has an unusable name or value.";
+    BadRetry = "CX-0107", Invalid, false, "retrying lost attempts needs a task that is declared safe to repeat", "A retry policy contradicts itself or is outside its limits.";
+    BadArgv = "CX-0108", Invalid, false, "give a program and its arguments, none of them with a NUL byte", "A command line is empty or holds what no system can run.";
+    BadPage = "CX-0109", Invalid, false, "begin the listing again without a page token", "A page token or size is not valid.";
+    BadKey = "CX-0110", Invalid, false, "use 1 to 256 printable characters", "An idempotency key is empty, too long or has control characters.";
+    BadActor = "CX-0111", Invalid, false, "say who asks: a kind (human, ai, program) and an id; an ai also needs its model", "The actor of a request is missing or incomplete.";
+    BadPriority = "CX-0112", Invalid, false, "use a priority from -100 to 100", "A priority is out of range.";
+    TaskNotFound = "CX-0201", NotFound, false, "list tasks with 'cortex task list'", "No such task in this workspace.";
+    KeyConflict = "CX-0202", Exists, false, "use another idempotency key for another request", "The idempotency key was used before for a different request.";
+    TaskOver = "CX-0203", Precondition, false, "see how it ended with 'cortex task show'", "The task is over; nothing can be changed any more.";
+    NotIndeterminate = "CX-0204", Precondition, false, "only a task whose outcome is not known can be resolved", "The task is not INDETERMINATE.";
+    NodeNotFound = "CX-0205", NotFound, false, "list nodes with 'cortex node list'", "No such node in this workspace.";
+    NoCommonVersion = "CX-0301", Precondition, false, "upgrade the older side", "Agent and gateway share no version of the tunnel protocol.";
+    ProtocolViolation = "CX-0302", Invalid, false, "the peer does not follow proto/cortex/v1/agent.proto", "A frame came out of order or with content that is not allowed.";
+    Superseded = "CX-0303", Precondition, false, "another connection of the same node took over", "The connection was replaced by a newer one.";
+    Draining = "CX-0304", Unavailable, true, "connect to another gateway", "The gateway is going away.";
+    NotAllowed = "CX-0401", Forbidden, false, "the node's owner decides what may run: see the policy file on the node", "The node's policy does not allow this.";
+    ProgramNotFound = "CX-0402", NotFound, false, "check the name, or require a capability so that the task goes to a node that has it", "The program does not exist on the node.";
+    SpawnFailed = "CX-0403", Precondition, false, "check permissions and the working directory on the node", "The program could not be started.";
+    AgentUnable = "CX-0404", Unavailable, true, "look at the agent's own log on the node", "The agent takes no work at present.";
+    BadCwd = "CX-0405", Precondition, false, "name a directory that exists on the node", "The working directory cannot be used.";
+    EnvForbidden = "CX-0406", Forbidden, false, "variables that change how programs load code cannot be set by a task", "The task sets an environment variable that the node does not accept.";
+    NodeDiskLow = "CX-0407", Exhausted, true, "free space on the node", "The node has too little disk space to record what it would do.";
+    Unauthenticated = "CX-0501", Unauthenticated, false, "pass the token: set CORTEX_DATA_DIR to the server's data directory", "The call carries no valid token.";
+    Forbidden = "CX-0502", Forbidden, false, "ask an administrator for the permission", "The caller is known but may not do this.";
+    LogUnavailable = "CX-0601", Unavailable, true, "try again; the same key makes it safe", "The event log does not answer.";
+    LogNearlyFull = "CX-0602", Exhausted, true, "raise the log's quota or archive old tasks", "The event log is close to its quota; new tasks are refused so that running ones can finish.";
+    AppendUnknown = "CX-0603", Unavailable, true, "try again with the same key: it will not be done twice", "It is not known whether the event was stored.";
+    LogCorrupt = "CX-0604", Internal, false, "restore a backup; keep the damaged file for analysis", "The event log is damaged.";
+    LogUnsafe = "CX-0605", Precondition, false, "change the server's settings as named in the message", "The log's server is too old or set up in a way that can lose acknowledged events.";
+    DataDirLocked = "CX-0701", Precondition, true, "stop the other process or use another --data-dir", "Another process uses the data directory.";
+    DataDirNewer = "CX-0702", Precondition, false, "run the version of cortex that wrote it, or a newer one", "The data directory was written by a newer version.";
+    DataDirCorrupt = "CX-0703", Internal, false, "restore it from a backup made with 'cortex backup'", "The data directory is damaged or not one of ours.";
+    DiskFull = "CX-0704", Exhausted, true, "free disk space", "The disk is full.";
+    AddressInUse = "CX-0705", Precondition, true, "stop the other process or choose another --listen address", "The address is already in use.";
+    InsecureFile = "CX-0706", Precondition, false, "run: chmod 600 FILE", "A secret file can be read by others.";
+    CannotConnect = "CX-0801", Unavailable, true, "start it with 'cortex up', or set CORTEX_DATA_DIR to the data directory of a running one", "The server cannot be reached.";
+    BadTaskFile = "CX-0802", Invalid, false, "each line is one JSON object; nothing of the file was submitted", "A line of a task file cannot be read.";
+    Usage = "CX-0803", Invalid, false, "see --help", "The command line is not valid.";
+    Internal = "CX-0901", Internal, false, "this is a defect: please report it with the server's log", "Something happened that should not be possible.";
+    Quarantined = "CX-0902", Internal, false, "its history breaks an invariant; see 'cortex task history' and report it", "The task's history is inconsistent, so nothing more is done with it.";
+}
+
+/// An error with its code, what went wrong and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Stable code.
+    pub code: Code,
+    /// What went wrong, one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Fault {
+    /// A fault with the code's own hint.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Fault {
+        Fault { code, message: message.into(), hint: code.hint().to_owned() }
+    }
+
+    /// The same fault with a better hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Fault {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<&Fault> for cortex_proto::v1::Error {
+    fn from(f: &Fault) -> Self {
+        cortex_proto::v1::Error {
+            code: f.code.as_str().to_owned(),
+            message: f.message.clone(),
+            hint: f.hint.clone(),
+            retryable: f.code.retryable(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_and_well_formed() {
+        let all: BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(all.len(), Code::ALL.len());
+        for c in Code::ALL {
+            let digits = c.as_str().strip_prefix("CX-").unwrap();
+            assert!(digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()));
+            assert!(!c.hint().is_empty());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Every bound of the system, in one place, with the relations between them asserted at compile time.
+//! What happens at a bound is specified where the bound is used and tested there.
+
+/// Longest identifier of a workspace, node or actor, bytes.
+pub const ID_MAX: usize = 128;
+/// Longest token that may be part of a log subject, bytes.
+pub const TOKEN_MAX: usize = 64;
+/// Longest idempotency key, bytes.
+pub const IDEMPOTENCY_KEY_MAX: usize = 256;
+/// Largest encoded task specification, bytes: with its envelope it must fit in one commit.
+pub const SPEC_MAX: usize = 192 * 1024;
+/// Largest commit in the log, bytes.
+pub const COMMIT_MAX: usize = 256 * 1024;
+/// Most capability requirements of a task.
+pub const REQUIREMENTS_MAX: usize = 32;
+/// Most labels of a task or a node.
+pub const LABELS_MAX: usize = 64;
+/// Longest key or value of a label, bytes.
+pub const LABEL_MAX: usize = 256;
+/// Most environment variables of a task.
+pub const ENV_MAX: usize = 256;
+/// Most elements of an argv.
+pub const ARGV_MAX: usize = 4096;
+/// Largest payload of an echo task, bytes.
+pub const ECHO_MAX: usize = 64 * 1024;
+/// Highest priority; the lowest is its negative.
+pub const PRIORITY_MAX: i32 = 100;
+/// Most attempts a retry policy may ask for.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Attempts in all of a task that is safe to repeat and does not say.
+pub const ATTEMPTS_DEFAULT: u32 = 5;
+/// First pause before a retry, milliseconds.
+pub const RETRY_BACKOFF_MS: u64 = 1_000;
+/// Longest pause before a retry, milliseconds.
+pub const RETRY_BACKOFF_MAX_MS: u64 = 5 * 60 * 1_000;
+/// Run timeout of a task that does not say, milliseconds.
+pub const RUN_TIMEOUT_DEFAULT_MS: u64 = 24 * 3_600 * 1_000;
+/// Longest duration anybody may ask for, milliseconds (400 days).
+pub const DURATION_MAX_MS: u64 = 400 * 24 * 3_600 * 1_000;
+/// Silence after which a safe-to-repeat attempt is given up, milliseconds.
+pub const NODE_LOST_GRACE_DEFAULT_MS: u64 = 30_000;
+/// Time after a run deadline in which the node may still report, milliseconds.
+pub const RUN_DEADLINE_GRACE_MS: u64 = 30_000;
+/// Output kept per attempt when the task does not say, bytes.
+pub const OUTPUT_LIMIT_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
+/// Largest piece of output in one frame or record, bytes.
+pub const OUTPUT_CHUNK_MAX: usize = 64 * 1024;
+/// Largest output that travels inside the outcome, bytes.
+pub const INLINE_OUTPUT_MAX: usize = 8 * 1024;
+/// How long an agent waits for more output before it sends what it has, milliseconds.
+pub const OUTPUT_LINGER_MS: u64 = 25;
+/// Output that may be on its way without being durable, per tunnel, bytes.
+pub const OUTPUT_WINDOW: u64 = 1024 * 1024;
+/// Largest frame in the tunnel, bytes.
+pub const FRAME_MAX: usize = 1024 * 1024;
+/// Largest request of a client, bytes. Above SPEC_MAX, so that an oversized task gets a clear answer.
+pub const REQUEST_MAX: usize = 16 * 1024 * 1024;
+/// Heartbeat period, milliseconds.
+pub const HEARTBEAT_MS: u32 = 1_000;
+/// Silence after which a connection is dead, milliseconds.
+pub const DEAD_AFTER_MS: u32 = 3_000;
+/// How long a scheduler waits for the answer to an offer, milliseconds.
+pub const OFFER_TIMEOUT_MS: u64 = 1_600;
+/// Pause before a node that did not take an offer of a task is offered it again, milliseconds.
+pub const REOFFER_AFTER_MS: u64 = 200;
+/// Pause between two questions about the same attempt, milliseconds.
+pub const QUERY_EVERY_MS: u64 = 1_500;
+/// Refused offers remembered per task and recorded with its start.
+pub const REFUSALS_KEPT: usize = 8;
+/// Slots of a node that does not say.
+pub const SLOTS_DEFAULT: u32 = 4;
+/// Most slots of a node.
+pub const SLOTS_MAX: u32 = 4096;
+/// Most tasks on one page of a listing.
+pub const PAGE_MAX: u32 = 1000;
+/// Tasks on a page when the client does not say.
+pub const PAGE_DEFAULT: u32 = 100;
+/// Share of the log's quota from which submits are refused, percent; outcomes still need room.
+pub const LOG_SUBMIT_STOP_PERCENT: u64 = 90;
+/// Nodes named one by one in an explanation.
+pub const EXPLAIN_NODES_MAX: usize = 20;
+/// Attempts a hello may list.
+pub const KNOWN_ATTEMPTS_MAX: usize = 10_000;
+
+const _: () = assert!(SPEC_MAX + 32 * 1024 <= COMMIT_MAX);
+const _: () = assert!(ECHO_MAX + INLINE_OUTPUT_MAX < SPEC_MAX);
+const _: () = assert!(INLINE_OUTPUT_MAX < COMMIT_MAX / 2);
+const _: () = assert!(OUTPUT_CHUNK_MAX * 2 <= FRAME_MAX);
+const _: () = assert!(COMMIT_MAX < FRAME_MAX && FRAME_MAX < REQUEST_MAX);
+const _: () = assert!(OUTPUT_CHUNK_MAX as u64 * 4 <= OUTPUT_WINDOW);
+const _: () = assert!(HEARTBEAT_MS * 3 <= DEAD_AFTER_MS);

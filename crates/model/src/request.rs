@@ -1,0 +1,166 @@
+//! What an idempotency key stands for: the versioned hash of a request, and the difference between
+//! two requests in words. Relative durations as given, taken before defaults are applied, so that a
+//! later version with other defaults still recognises a repeat.
+
+use crate::task::{Action, RetryOn, TaskSpec};
+use sha2::{Digest, Sha256};
+
+/// The version of the field list below. A new version keeps the old ones readable.
+pub const REQUEST_VERSION: u32 = 1;
+
+/// The fields of version 1 with their values, in the documented order (docs/log-format.md, "Request hash"). Labels are not
+/// part of it: they are words to find the task by, not what was asked.
+#[must_use]
+pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
+    let mut f: Vec<(&'static str, Vec<u8>)> = Vec::with_capacity(20);
+    match &spec.action {
+        Action::Echo { payload } => f.push(("echo.payload", payload.clone())),
+        Action::Shell(s) => {
+            f.push(("shell.argv", list(s.argv.iter().map(Vec::as_slice))));
+            f.push(("shell.cwd", s.cwd.clone().into_bytes()));
+            let mut env: Vec<_> = s.env.iter().collect();
+            env.sort();
+            let env = env.into_iter().flat_map(|(n, v)| [n.as_bytes(), v.as_slice()]);
+            f.push(("shell.env", list(env)));
+            f.push(("shell.stdin", s.stdin.clone()));
+        }
+    }
+    let require: Vec<String> = spec.require.iter().map(ToString::to_string).collect();
+    f.push(("require", list(require.iter().map(String::as_bytes))));
+    f.push(("node", spec.node.as_ref().map_or("", |n| n.as_str()).as_bytes().to_vec()));
+    f.push(("priority", spec.priority.to_string().into_bytes()));
+    f.push(("safe_to_repeat", spec.safe_to_repeat.to_string().into_bytes()));
+    f.push(("retry.max_attempts", spec.retry.max_attempts.to_string().into_bytes()));
+    let on: Vec<&str> = spec.retry.on.iter().map(|o| retry_name(*o)).collect();
+    f.push(("retry.on", on.join(",").into_bytes()));
+    f.push(("retry.backoff_ms", spec.retry.backoff_ms.to_string().into_bytes()));
+    f.push(("retry.max_backoff_ms", spec.retry.max_backoff_ms.to_string().into_bytes()));
+    f.push(("run_timeout_ms", spec.run_timeout_ms.to_string().into_bytes()));
+    f.push(("deadline_ms", spec.deadline_ms.to_string().into_bytes()));
+    f.push(("node_lost_grace_ms", spec.node_lost_grace_ms.to_string().into_bytes()));
+    f.push(("output_limit_bytes", spec.output_limit_bytes.to_string().into_bytes()));
+    f
+}
+
+/// SHA-256 over `cortex-request/1` and, for each field, the lengths and bytes of name and value
+/// (lengths as 8 bytes, big endian).
+#[must_use]
+pub fn hash(spec: &TaskSpec) -> Vec<u8> {
+    let mut h = Sha256::new();
+    h.update(b"cortex-request/1");
+    for (name, value) in fields(spec) {
+        for part in [name.as_bytes(), &value] {
+            h.update((part.len() as u64).to_be_bytes());
+            h.update(part);
+        }
+    }
+    h.finalize().to_vec()
+}
+
+/// The fields in which two requests differ, each as `name: FIRST -> SECOND`; values are shortened.
+#[must_use]
+pub fn difference(first: &TaskSpec, second: &TaskSpec) -> Vec<String> {
+    let (a, b) = (fields(first), fields(second));
+    let of = |all: &[(&'static str, Vec<u8>)], name: &str| {
+        all.iter().find(|(n, _)| *n == name).map_or("(absent)".to_owned(), |(_, v)| show(v))
+    };
+    let mut names: Vec<&str> = a.iter().chain(&b).map(|(n, _)| *n).collect();
+    names.dedup();
+    let mut seen = std::collections::BTreeSet::new();
+    names
+        .into_iter()
+        .filter(|n| seen.insert(*n))
+        .filter(|n| a.iter().find(|(m, _)| m == n) != b.iter().find(|(m, _)| m == n))
+        .map(|n| format!("{n}: {} -> {}", of(&a, n), of(&b, n)))
+        .collect()
+}
+
+fn retry_name(on: RetryOn) -> &'static str {
+    match on {
+        RetryOn::Exit => "exit",
+        RetryOn::Lost => "lost",
+        RetryOn::Timeout => "timeout",
+    }
+}
+
+/// Elements with their lengths, so that `["a b"]` and `["a", "b"]` differ.
+fn list<'a>(items: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for item in items {
+        out.extend_from_slice(format!("{}:", item.len()).as_bytes());
+        out.extend_from_slice(item);
+        out.push(b' ');
+    }
+    out
+}
+
+fn show(v: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let text = String::from_utf8_lossy(v);
+    let short: String = text.chars().take(SHOWN).collect();
+    let more = if text.chars().count() > SHOWN { "..." } else { "" };
+    format!("{short:?}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{RetryPolicy, ShellAction};
+
+    fn spec(argv: &[&str]) -> TaskSpec {
+        TaskSpec {
+            action: Action::Shell(ShellAction {
+                argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
+                cwd: String::new(),
+                env: Vec::new(),
+                stdin: Vec::new(),
+            }),
+            require: Default::default(),
+            node: None,
+            priority: 0,
+            safe_to_repeat: false,
+            retry: RetryPolicy::default(),
+            run_timeout_ms: 0,
+            deadline_ms: 0,
+            node_lost_grace_ms: 0,
+            output_limit_bytes: 0,
+            labels: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_hash_of_version_1_never_changes() {
+        let hex: String =
+            hash(&spec(&["uname", "-a"])).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "85ba524711e622cb294a320c066f8e266728d6e4510cbe4f31bfd30087975792");
+    }
+
+    #[test]
+    fn labels_do_not_count_and_everything_else_does() {
+        let a = spec(&["ls"]);
+        let mut b = a.clone();
+        b.labels.insert("x".into(), "y".into());
+        assert_eq!(hash(&a), hash(&b));
+        b.run_timeout_ms = 5;
+        assert_ne!(hash(&a), hash(&b));
+        assert_eq!(difference(&a, &b), ["run_timeout_ms: \"0\" -> \"5\""]);
+    }
+
+    #[test]
+    fn argument_borders_count() {
+        assert_ne!(hash(&spec(&["a b"])), hash(&spec(&["a", "b"])));
+        assert_ne!(hash(&spec(&["a", ""])), hash(&spec(&["a"])));
+    }
+
+    #[test]
+    fn a_different_action_is_told_field_by_field() {
+        let mut b = spec(&["ls"]);
+        b.action = Action::Echo { payload: b"x".to_vec() };
+        let d = difference(&spec(&["ls"]), &b);
+        assert!(
+            d.iter().any(|l| l.starts_with("echo.payload: \"(absent)\"")
+                || l.starts_with("echo.payload: (absent)")),
+            "{d:?}"
+        );
+    }
+}
