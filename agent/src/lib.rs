@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The agent: runs tasks on a machine for its owner. It dials a gateway, takes what the owner's policy
+//! allows, writes every start and end into the node's journal, and delivers output and outcomes whenever
+//! there is a connection. It never starts anything without a durable intent, and never anything twice.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod journal;
