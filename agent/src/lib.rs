@@ -4,5 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod config;
+pub mod exec;
+pub mod facts;
+pub mod guard;
 pub mod journal;
+pub mod manifest;
+pub mod policy_file;
+pub mod processes;
 pub mod spool;

@@ -103,6 +103,12 @@ impl Policy {
         Self { programs, ..self }
     }
 
+    /// Whether echo tasks may run.
+    #[must_use]
+    pub fn allows_echo(&self) -> bool {
+        self.echo
+    }
+
     /// SHA-256 of the policy file, 64 hex digits.
     #[must_use]
     pub fn digest(&self) -> &str {
