@@ -154,10 +154,8 @@ impl Config {
 pub fn prepare(data_dir: &Path) -> Result<(), Fault> {
     let at = data_dir.display();
     let failed = |err: std::io::Error| {
-        let code = match err.kind() {
-            std::io::ErrorKind::StorageFull => Code::DiskFull,
-            _ => Code::AgentUnable,
-        };
+        let full = err.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { Code::DiskFull } else { Code::AgentUnable };
         Fault::new(code, format!("the data directory {at} cannot be used: {err}"))
     };
     for dir in ["journal", "spool", "tmp"] {

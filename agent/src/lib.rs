@@ -3,9 +3,12 @@
 //! there is a connection. It never starts anything without a durable intent, and never anything twice.
 #![forbid(unsafe_code)]
 
+mod attempt;
+mod cli;
 pub mod clock;
 pub mod config;
-pub mod exec;
+mod driver;
+mod exec;
 pub mod facts;
 pub mod guard;
 pub mod journal;
@@ -13,3 +16,9 @@ pub mod manifest;
 pub mod policy_file;
 pub mod processes;
 pub mod spool;
+mod start;
+mod tunnel;
+
+pub use cli::cli_main;
+pub use config::Config;
+pub use driver::run;

@@ -90,6 +90,12 @@ impl Policy {
         Ok(Self { programs, echo: file.echo.allow, digest })
     }
 
+    /// A policy that allows nothing at all.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { programs: BTreeSet::new(), echo: false, digest: String::new() }
+    }
+
     /// The programs as the file names them.
     #[must_use]
     pub fn programs(&self) -> &BTreeSet<PathBuf> {

@@ -2,7 +2,7 @@
 //! spool. It ends when the program has ended and its pipes are drained, or when it is stopped and the whole tree
 //! is gone.
 
-use super::{Stop, Surroundings};
+use super::{Announce, Stop, Surroundings};
 use crate::guard::Guard;
 use crate::processes::{Belongs, end_all, group_exists, signal_group};
 use crate::spool::Spool;
@@ -39,9 +39,9 @@ pub(super) async fn run(
     plan: &ProcessPlan,
     timeout_ms: u64,
     surroundings: Surroundings,
-    announce: &impl AsyncFn(u64),
 ) -> Ending {
-    let Surroundings { spool, mark, guard, stop } = surroundings;
+    let Surroundings { spool, mark, guard, stop, events } = surroundings;
+    let announce = Announce::new(key, &events);
     let mut child = match spawn(plan) {
         Ok(child) => child,
         Err(err) => {
@@ -66,14 +66,14 @@ pub(super) async fn run(
         give_up_at: None,
     };
     let feed = feed(run.child.stdin.take(), &plan.stdin);
-    follow(&mut run, feed, announce).await;
+    follow(&mut run, feed, &announce).await;
     let survivors = run.clean_up(&mark, key).await;
     drop(watched);
     run.ending(timeout_ms, survivors)
 }
 
 /// Reads output and feeds input until the program is over. Input that nobody reads does not hold it up.
-async fn follow(run: &mut Run<'_>, feed: impl Future<Output = ()>, announce: &impl AsyncFn(u64)) {
+async fn follow(run: &mut Run<'_>, feed: impl Future<Output = ()>, announce: &Announce) {
     let mut feed = std::pin::pin!(feed);
     let mut steps = std::pin::pin!(async { while run.step(announce).await {} });
     let mut fed = false;
@@ -194,7 +194,7 @@ enum Happened {
 
 impl Run<'_> {
     /// Waits for one thing and deals with it. False when there is nothing more to wait for.
-    async fn step(&mut self, announce: &impl AsyncFn(u64)) -> bool {
+    async fn step(&mut self, announce: &Announce) -> bool {
         if self.status.is_some() && self.stdout.pipe.is_none() && self.stderr.pipe.is_none() {
             return false;
         }
@@ -249,9 +249,9 @@ impl Run<'_> {
         }
     }
 
-    async fn flush(&mut self, announce: &impl AsyncFn(u64)) {
+    async fn flush(&mut self, announce: &Announce) {
         self.flush_at = None;
-        announce(self.spool.flush()).await;
+        announce.grown(self.spool.flush()).await;
     }
 
     /// Ends whatever is left of the tree and says how much could not be ended. After an ordinary end with
@@ -275,8 +275,7 @@ impl Run<'_> {
             tracing::error!(survivors, "processes of a task could not be ended");
         }
         match (self.stopping, self.status) {
-            (Some(Stop::Timeout), _) => Ending::Timeout { after_ms: timeout_ms },
-            (Some(Stop::Cancelled), _) => Ending::Cancelled { never_started: false, survivors },
+            (Some(stop), _) => stop.ending(timeout_ms, survivors),
             (None, Some(status)) => match (status.code(), status.signal()) {
                 (Some(code), _) => Ending::Exited { code },
                 (None, signal) => Ending::Signaled { signal: signal.unwrap_or(0) },

@@ -84,9 +84,10 @@ impl Bench {
         let draft = IntentDraft { key: key.clone(), fence: 7, actor: None, rule, policy, plan };
         let guard = self.journal.intent(draft).await.unwrap();
         let spool = self.spools.create(&key, u64::MAX);
-        let surroundings =
-            Surroundings { spool: Arc::clone(&spool), mark: MARK.into(), guard: None, stop };
-        let (guard, outcome) = launch(guard, surroundings, async |_| {}).await;
+        let (events, _) = mpsc::channel(1);
+        let (spool_too, mark) = (Arc::clone(&spool), MARK.into());
+        let surroundings = Surroundings { spool: spool_too, mark, guard: None, stop, events };
+        let (guard, outcome) = launch(guard, surroundings).await;
         self.journal.outcome(guard, outcome.clone()).await.unwrap();
         (outcome, spool)
     }

@@ -71,16 +71,23 @@ impl OpenError {
 
     pub(crate) fn from_redb(path: &std::path::Path, err: redb::Error) -> Self {
         let path = path.to_owned();
-        match err {
-            redb::Error::DatabaseAlreadyOpen => Self::Locked(path),
-            redb::Error::UpgradeRequired(found) => {
-                let found = format!("redb {found}");
-                Self::Newer { path, found, supported: cortex_audit::FORMAT }
-            }
-            redb::Error::Io(err) if is_full(&err) => Self::DiskFull(path),
-            redb::Error::Io(err) if err.kind() != std::io::ErrorKind::InvalidData => Self::Io(err),
-            other => Self::Corrupt { path, why: other.to_string() },
+        if let redb::Error::DatabaseAlreadyOpen = err {
+            return Self::Locked(path);
         }
+        if let redb::Error::UpgradeRequired(found) = err {
+            let found = format!("redb {found}");
+            return Self::Newer { path, found, supported: cortex_audit::FORMAT };
+        }
+        if let redb::Error::Io(err) = err {
+            if is_full(&err) {
+                return Self::DiskFull(path);
+            }
+            if err.kind() != std::io::ErrorKind::InvalidData {
+                return Self::Io(err);
+            }
+            return Self::Corrupt { path, why: err.to_string() };
+        }
+        Self::Corrupt { path, why: err.to_string() }
     }
 }
 

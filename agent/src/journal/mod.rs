@@ -136,6 +136,12 @@ impl Journal {
         JournalHead { size: head.size, leaf: head.leaf.to_string() }
     }
 
+    /// Number of durable entries.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shared.head.lock().unwrap_or_else(PoisonError::into_inner).size
+    }
+
     /// Why the journal takes nothing any more, if so.
     #[must_use]
     pub fn blocked(&self) -> Option<JournalError> {

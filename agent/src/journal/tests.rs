@@ -99,7 +99,7 @@ async fn an_attempt_goes_from_intent_to_outcome_to_acknowledged_and_stays_known(
     assert_eq!(receipt.report.outcome.as_ref().unwrap().journal_seq, receipt.seq);
     assert_eq!(receipt.report.fence, 7);
     let owed = Owed { seq: receipt.seq, report: receipt.report };
-    assert_eq!(journal.owed().unwrap(), [owed.clone()]);
+    assert_eq!(journal.owed().unwrap(), std::slice::from_ref(&owed));
     let incarnation = journal.incarnation().to_owned();
     drop(journal);
 
