@@ -207,19 +207,16 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 
 /// An I/O error on a path, with the code that says what to do.
 pub(crate) fn io_error(path: &Path, e: &std::io::Error) -> CliError {
-    let code = match e.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Code::DiskFull
-        }
-        _ => Code::DataDirCorrupt,
-    };
+    let full = matches!(
+        e.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    );
+    let code = if full { Code::DiskFull } else { Code::DataDirCorrupt };
     let error = CliError::new(code, format!("{}: {e}", path.display()));
-    match e.kind() {
-        ErrorKind::PermissionDenied => {
-            error.with_hint("choose a directory that you can write to: --data-dir DIR")
-        }
-        _ => error,
+    if e.kind() == ErrorKind::PermissionDenied {
+        return error.with_hint("choose a directory that you can write to: --data-dir DIR");
     }
+    error
 }
 
 #[cfg(test)]
