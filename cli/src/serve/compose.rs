@@ -2,11 +2,12 @@
 
 use super::data_dir::DataDir;
 use crate::error::CliError;
-use cortex_gateway::{Config, Gateway, Identity, Retention};
-use cortex_log::EventLog;
-use cortex_model::Code;
+use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
+use cortex_log::{EmbeddedLog, EventLog};
+use cortex_model::{Code, Fault};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,16 @@ pub(crate) struct Quotas {
 ///
 /// # Errors
 /// The log's own error with its code.
-pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result<Arc<dyn EventLog>, CliError> {
+pub(crate) async fn open_log(
+    dir: &DataDir,
+    url: &str,
+    quotas: Quotas,
+) -> Result<OpenLog, CliError> {
     let failed = |e: cortex_log::LogError| {
-        CliError::from(cortex_model::Fault::new(e.code(), format!("the event log cannot be opened: {e}")))
+        CliError::from(cortex_model::Fault::new(
+            e.code(),
+            format!("the event log cannot be opened: {e}"),
+        ))
     };
     if url == "embedded" {
         let path = dir.join("log");
@@ -36,22 +44,57 @@ pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result
             output_quota: Some(quotas.outputs.max_bytes),
             ..cortex_log::embedded::Options::default()
         };
-        let opened = tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
         let opened = opened.map_err(|e| CliError::internal(format!("opening the log: {e}")))?;
-        return opened.map(|l| Arc::new(l) as Arc<dyn EventLog>).map_err(failed);
+        let log = Arc::new(opened.map_err(failed)?);
+        let backup = backup_of(log.clone(), dir.join("backups"));
+        return Ok(OpenLog { log, backup: Some(backup) });
     }
     Err(CliError::new(Code::Usage, format!("{url:?} is not a log: use 'embedded'")))
+}
+
+/// An open log, with the way to copy it if it lies in our files.
+pub(crate) struct OpenLog {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) backup: Option<Backup>,
+}
+
+/// Copies the log into a new directory that can itself be used as a data directory.
+fn backup_of(log: Arc<EmbeddedLog>, backups: PathBuf) -> Backup {
+    Arc::new(move || {
+        let (log, backups) = (log.clone(), backups.clone());
+        Box::pin(async move {
+            let name = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+            let target = backups.join(name.replace('.', "-"));
+            copy(&log, &target).await.map(|()| target.clone())
+        })
+    })
+}
+
+async fn copy(log: &EmbeddedLog, target: &Path) -> Result<(), Fault> {
+    let failed = |e: CliError| Fault::new(Code::DiskFull, e.message);
+    // Opening makes the version file; what is missing after a restore (tokens) is made anew.
+    drop(DataDir::open(target).map_err(failed)?);
+    log.backup(target.join("log"))
+        .await
+        .map_err(|e| Fault::new(e.code(), format!("the copy failed: {e}")))
 }
 
 /// Binds the address, or for none the one of last time if it is free, or any.
 ///
 /// # Errors
 /// `CX-0705` when the address is in use, `CX-0803` when it is not a loopback address.
-pub(crate) async fn listen(dir: &DataDir, wanted: Option<SocketAddr>) -> Result<TcpListener, CliError> {
+pub(crate) async fn listen(
+    dir: &DataDir,
+    wanted: Option<SocketAddr>,
+) -> Result<TcpListener, CliError> {
     if let Some(address) = wanted {
         if !address.ip().is_loopback() {
             return Err(CliError::new(Code::Usage, format!("{address} is not a loopback address"))
-                .with_hint("until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only"));
+                .with_hint(
+                    "until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only",
+                ));
         }
         return TcpListener::bind(address).await.map_err(|e| bind_error(address, &e));
     }
@@ -65,58 +108,72 @@ pub(crate) async fn listen(dir: &DataDir, wanted: Option<SocketAddr>) -> Result<
 }
 
 fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
-    let code = if e.kind() == std::io::ErrorKind::AddrInUse { Code::AddressInUse } else { Code::Usage };
+    let code =
+        if e.kind() == std::io::ErrorKind::AddrInUse { Code::AddressInUse } else { Code::Usage };
     CliError::new(code, format!("cannot listen on {address}: {e}"))
 }
 
 /// Servers that run in this process.
 pub(crate) struct Servers {
     tracker: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Servers {
-    /// Starts a gateway and a scheduler on this log. `stop` ends both; a server that fails ends the other.
+    /// None yet. `stop` ends all; one that fails ends the others.
+    pub(crate) fn new(stop: CancellationToken) -> Servers {
+        Servers { tracker: TaskTracker::new(), stop }
+    }
+
+    /// Starts a gateway.
     ///
     /// # Errors
     /// `CX-0706` when a token can be read by others.
-    pub(crate) fn start(
+    pub(crate) fn gateway(
+        &self,
         dir: &DataDir,
-        log: &Arc<dyn EventLog>,
+        open: &OpenLog,
         listener: TcpListener,
-        quotas: Quotas,
-        stop: &CancellationToken,
-    ) -> Result<Servers, CliError> {
+        outputs: Retention,
+    ) -> Result<(), CliError> {
         let (client, agent) = dir.tokens()?;
-        let metrics = PrometheusBuilder::new().install_recorder().ok();
-        let name = format!("g-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let gateway = Gateway {
-            log: log.clone(),
-            config: Config { retention: quotas.outputs, ..Config::named(&name) },
+            log: open.log.clone(),
+            backup: open.backup.clone(),
+            config: Config { retention: outputs, ..Config::named(&name("g")) },
             identity: Identity::new(&client, &agent),
-            metrics,
+            metrics: PrometheusBuilder::new().install_recorder().ok(),
         };
-        let tracker = TaskTracker::new();
-        let serving = stop.clone();
-        tracker.spawn(async move {
-            if let Err(e) = cortex_gateway::serve(gateway, listener, serving.clone()).await {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_gateway::serve(gateway, listener, stop.clone()).await {
                 tracing::error!(error = %e, "the gateway ended");
-                serving.cancel();
+                stop.cancel();
             }
         });
-        let scheduler = cortex_scheduler::Config { name: format!("s-{}", &name[2..]) };
-        let (log, scheduling) = (log.clone(), stop.clone());
-        tracker.spawn(async move {
-            if let Err(e) = cortex_scheduler::run(log, scheduler, scheduling.clone()).await {
-                tracing::error!(error = %e, "the scheduler ended");
-                scheduling.cancel();
-            }
-        });
-        Ok(Servers { tracker })
+        Ok(())
     }
 
-    /// Resolves when both have ended.
+    /// Starts a scheduler.
+    pub(crate) fn scheduler(&self, open: &OpenLog) {
+        let config = cortex_scheduler::Config { name: name("s") };
+        let (log, stop) = (open.log.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_scheduler::run(log, config, stop.clone()).await {
+                tracing::error!(error = %e, "the scheduler ended");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Resolves when all have ended.
     pub(crate) async fn ended(self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
+}
+
+/// A name that no other process of this log has.
+fn name(kind: &str) -> String {
+    format!("{kind}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
