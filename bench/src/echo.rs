@@ -24,7 +24,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let agent = server.agent("cortex", 256, None).await?;
     let setting = server.durability().await?;
     let mut rows = Vec::new();
-    for (in_flight, share) in IN_FLIGHT {
+    for (in_flight, share) in wanted(bench) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
             let watched = [yard.process.pid(), std::process::id()];
@@ -45,7 +45,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 pub(crate) async fn yardstick_alone(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let yard = Running::start(bench.directory.path().join("yardstick")).await?;
     let mut rows = Vec::new();
-    for (in_flight, _) in IN_FLIGHT {
+    for (in_flight, _) in wanted(bench) {
         let mut loads = Vec::new();
         for _ in 0..bench.rounds {
             let watched = [yard.process.pid()];
@@ -62,6 +62,17 @@ pub(crate) async fn yardstick_alone(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         rows.push(row("CPU per call", |l| l.cpu_us[0], "us"));
     }
     Ok(rows)
+}
+
+fn wanted(bench: &Bench) -> Vec<(usize, Option<f64>)> {
+    let named = |n: usize| {
+        let known = IN_FLIGHT.into_iter().find(|(known, _)| *known == n);
+        known.unwrap_or((n, None))
+    };
+    match bench.in_flight.as_slice() {
+        [] => IN_FLIGHT.to_vec(),
+        some => some.iter().map(|n| named(*n)).collect(),
+    }
 }
 
 fn figures(

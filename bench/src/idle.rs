@@ -12,6 +12,8 @@ use std::time::Duration;
 const MEMORY_AT_MOST: f64 = 13.0;
 /// Size wanted, million bytes.
 const SIZE_AT_MOST: f64 = 20.0;
+/// Time over which nothing happens.
+const WINDOW: Duration = Duration::from_secs(2);
 
 /// Measures it.
 ///
@@ -20,11 +22,18 @@ const SIZE_AT_MOST: f64 = 20.0;
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let server = Server::start(bench, "idle").await?;
     let agent = server.agent("cortex-agent", 4, None).await?;
-    let mut memory = Vec::new();
+    let (mut memory, mut agent_cpu, mut server_cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (own, other) = (agent.pid(), server.process.pid());
     for _ in 0..bench.rounds.max(3) {
         // Heartbeats go on: what grows with them would show.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        memory.push(procs::rss_kib(agent.pid())? / 1024.0);
+        let before = (procs::cpu(own)?, procs::cpu(other)?);
+        tokio::time::sleep(WINDOW).await;
+        let percent = |a: Duration, b: Duration| {
+            b.saturating_sub(a).as_secs_f64() * 100.0 / WINDOW.as_secs_f64()
+        };
+        agent_cpu.push(percent(before.0, procs::cpu(own)?));
+        server_cpu.push(percent(before.1, procs::cpu(other)?));
+        memory.push(procs::rss_kib(own)? / 1024.0);
     }
     let stripped = bench.directory.path().join("stripped");
     let from = bench.programs.join("cortex-agent");
@@ -35,6 +44,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let row = |what: &str, values: &[f64], unit| Row::new("idle", what, values, unit, "connected");
     Ok(vec![
         row("resident memory of cortex-agent", &memory, "MiB").goal(Goal::AtMost(MEMORY_AT_MOST)),
+        row("CPU of the idle agent", &agent_cpu, "% of a core"),
+        row("CPU of the idle server", &server_cpu, "% of a core"),
         row("size of cortex-agent, stripped", &[size], "MB").goal(Goal::AtMost(SIZE_AT_MOST)),
     ])
 }

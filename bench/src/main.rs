@@ -60,6 +60,9 @@ struct Run {
     /// Windows per figure, each in turn with one of the yardstick
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only with so many tasks at a time ('echo' and its yardstick)
+    #[arg(long, value_delimiter = ',')]
+    in_flight: Vec<usize>,
     /// Where the programs 'cortex' and 'cortex-agent' lie; as a rule beside this one
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -100,6 +103,8 @@ pub(crate) struct Bench {
     pub(crate) window: Duration,
     /// Windows per figure.
     pub(crate) rounds: usize,
+    /// Only these numbers of tasks at a time, if any are named.
+    pub(crate) in_flight: Vec<usize>,
     /// Only show that it runs.
     pub(crate) tiny: bool,
 }
@@ -136,6 +141,7 @@ fn measure(run: &Run) -> anyhow::Result<()> {
         directory: temporary.tempdir_in(run.directory.as_ref().unwrap_or(&beside))?,
         window: Duration::try_from_secs_f64(run.seconds).context("--seconds")?,
         rounds: run.rounds.max(1),
+        in_flight: run.in_flight.clone(),
         tiny: run.tiny,
     };
     let named = if run.scenarios.is_empty() { ALL.to_vec() } else { run.scenarios.clone() };

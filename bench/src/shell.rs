@@ -11,7 +11,7 @@ const IN_FLIGHT: usize = 4;
 /// Wanted share of the rate of raw starts.
 const SHARE: f64 = 0.65;
 /// The owner allows a shell, and nothing else.
-const POLICY: &str = "# Written by cortex-bench.\nversion = 0\nallow = [\"sh\"]\n";
+const POLICY: &str = "version = 0\n[shell]\nallow = [\"/bin/sh\", \"/usr/bin/sh\"]\n";
 
 /// Measures it.
 ///

@@ -33,6 +33,7 @@ in turn with its yardstick, and prints a table of medians. All of them take some
   --json FILE       write the figures as JSON as well
   --seconds N       length of one window of load (3)
   --rounds N        windows per figure (3)
+  --in-flight N,... only with so many tasks at a time (echo)
   --directory DIR   where data is written: the disk that is measured (target/release)
 
 What each figure means: docs/benchmarks.md.";

@@ -81,6 +81,8 @@ pub(crate) struct Queue {
     last_served: Option<Workspace>,
     /// Classes that a node is eligible for.
     pub(crate) of_node: HashMap<NodeKey, BTreeSet<ClassKey>>,
+    /// Classes that were left when idle ones were last looked for.
+    left: usize,
 }
 
 impl Queue {
@@ -140,9 +142,10 @@ impl Queue {
         self.refresh(class);
     }
 
-    /// A class nobody waits in is forgotten together with its index, unless it may be needed at once again.
+    /// A class nobody waits in is forgotten together with its index, unless it may be needed at once again. Looked for only
+    /// when their number has doubled, so that many classes in use cost nothing.
     pub(crate) fn forget_idle(&mut self, most: usize) {
-        if self.classes.len() <= most {
+        if self.classes.len() <= most.max(2 * self.left) {
             return;
         }
         let idle: Vec<ClassKey> = self
@@ -160,5 +163,6 @@ impl Queue {
                 }
             }
         }
+        self.left = self.classes.len();
     }
 }

@@ -74,7 +74,7 @@ impl Entry {
 pub struct Counters {
     /// Offers proposed.
     pub offers: u64,
-    /// Nodes looked at to find those offers' nodes.
+    /// Nodes looked at to find those offers' nodes, and once for each group of tasks that is new.
     pub nodes_examined: u64,
     /// Commits that broke an invariant.
     pub violations: u64,
@@ -399,14 +399,19 @@ impl Scheduler {
         }
     }
 
-    /// Looks at every node once for a group of tasks that is new.
+    /// Looks once for a group of tasks that is new at the node it is pinned to, or at every node.
     fn index_class(&mut self, class: &ClassKey) {
-        let from = NodeKey { workspace: class.workspace.clone(), node: first_node() };
+        let workspace = class.workspace.clone();
+        let pinned = class.node.clone();
+        let from = NodeKey { workspace, node: pinned.clone().unwrap_or_else(first_node) };
+        let examined = &mut self.counters.nodes_examined;
         let keys: Vec<NodeKey> = self
             .nodes
             .present
             .range(from..)
             .take_while(|(k, _)| k.workspace == class.workspace)
+            .take_while(|(k, _)| pinned.as_ref().is_none_or(|p| *p == k.node))
+            .inspect(|_| *examined += 1)
             .filter(|(k, n)| class.lacks(&k.node, &n.view.facts).is_empty())
             .map(|(k, _)| k.clone())
             .collect();
