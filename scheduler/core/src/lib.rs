@@ -3,7 +3,21 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod decide;
+mod explain;
+mod groups;
+mod placing;
+mod propose;
+mod refresh;
+mod scheduler;
+mod slab;
+mod state;
 pub mod task;
 
+pub use explain::{Explanation, NodeVerdict};
+pub use scheduler::{
+    AppendResult, AttemptAt, Counters, NodeView, Offer, OfferAnswer, Phase, Proposal,
+    RecordedCommit, Refusal, Scheduler,
+};
 pub use task::{StartedAttempt, TaskView, Violation};
