@@ -1,6 +1,12 @@
 //! Scenario tables: what happens, and what the scheduler proposes then. The tables are in `scenarios/`; the words are
 //! explained at the top of `scenarios/basics.txt`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use cortex_model::event::{
@@ -144,6 +150,18 @@ impl World {
                 }
             }
             "appended" => self.repeat_append(words[1], words[2], at),
+            _ => self.answer_or_check(&words, &option, at),
+        }
+    }
+
+    fn answer_or_check(
+        &mut self,
+        words: &[&str],
+        option: &dyn Fn(&str) -> Option<String>,
+        at: &str,
+    ) {
+        let number = |name: &str| option(name).map(|v| v.parse::<u64>().expect(at));
+        match words[0] {
             "claimed" => self.answer(words[1], OfferAnswer::Claimed { slots_free: 0 }),
             "timeout" => self.answer(words[1], OfferAnswer::Timeout),
             "busy" => {
@@ -156,13 +174,13 @@ impl World {
                 let why = String::new();
                 self.answer(words[1], OfferAnswer::Busy { reason, slots_free: 0, why });
             }
-            "answer" => self.node_answers(words[1], words[2], &option, number("journal")),
+            "answer" => self.node_answers(words[1], words[2], option, number("journal")),
             "wake" => {
                 let want: Option<u64> = words[1].parse().ok();
                 assert_eq!(self.s.next_wakeup().map(|t| t.0), want, "{at}");
             }
             "explain" => {
-                let e = self.s.explain(&task_key(words[1]), now).expect(at);
+                let e = self.s.explain(&task_key(words[1]), UnixMillis(self.now)).expect(at);
                 let text = format!("{} {:?} {:?}", e.summary, e.suggestions, e.nodes);
                 let want = words[2..].join(" ");
                 assert!(text.contains(&want), "{at}\nis: {text}");

@@ -10,27 +10,27 @@ use cortex_scheduler_core::decide::{self, NewTask, Submit};
 use cortex_scheduler_core::{NodeView, RecordedCommit, TaskView};
 use std::sync::Arc;
 
-pub fn ws(name: &str) -> Workspace {
+pub(crate) fn ws(name: &str) -> Workspace {
     Workspace::parse(name).unwrap()
 }
 
-pub fn node(name: &str) -> NodeId {
+pub(crate) fn node(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
 }
 
-pub fn session(name: &str) -> SessionId {
+pub(crate) fn session(name: &str) -> SessionId {
     SessionId::parse(name).unwrap()
 }
 
-pub fn life(name: &str) -> Incarnation {
+pub(crate) fn life(name: &str) -> Incarnation {
     Incarnation::parse(name).unwrap()
 }
 
-pub fn key(workspace: &str, task: &str) -> TaskKey {
+pub(crate) fn key(workspace: &str, task: &str) -> TaskKey {
     TaskKey { workspace: ws(workspace), task: TaskId::parse(task).unwrap() }
 }
 
-pub fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     Actor {
         kind: ActorKind::Human,
         id: "ann".into(),
@@ -39,7 +39,7 @@ pub fn actor() -> Actor {
     }
 }
 
-pub fn spec() -> TaskSpec {
+pub(crate) fn spec() -> TaskSpec {
     TaskSpec {
         action: Action::Echo { payload: b"hi".to_vec() },
         require: Default::default(),
@@ -55,7 +55,7 @@ pub fn spec() -> TaskSpec {
     }
 }
 
-pub fn submitted(spec: TaskSpec, at: u64) -> cortex_model::Commit {
+pub(crate) fn submitted(spec: TaskSpec, at: u64) -> cortex_model::Commit {
     let new = NewTask { spec, idempotency_key: "k".into(), actor: actor(), now: UnixMillis(at) };
     match decide::submit(None, &new) {
         Submit::Create(commit) => commit,
@@ -63,11 +63,11 @@ pub fn submitted(spec: TaskSpec, at: u64) -> cortex_model::Commit {
     }
 }
 
-pub fn outcome(ending: Ending, journal_seq: u64) -> Outcome {
+pub(crate) fn outcome(ending: Ending, journal_seq: u64) -> Outcome {
     Outcome { journal_seq, started_at_ms: 1, ended_at_ms: 2, ..Outcome::without_run(ending) }
 }
 
-pub fn recorded(
+pub(crate) fn recorded(
     key: &TaskKey,
     revision: u64,
     at: u64,
@@ -76,12 +76,12 @@ pub fn recorded(
     RecordedCommit { shard: 0, task: key.clone(), revision, at: UnixMillis(at), commit }
 }
 
-pub fn apply(view: &mut Option<TaskView>, r: &RecordedCommit) {
+pub(crate) fn apply(view: &mut Option<TaskView>, r: &RecordedCommit) {
     TaskView::apply(view, &r.task, r.revision, r.at, &r.commit).unwrap();
 }
 
 /// Facts from words: `python=3.11` is an ability, `os:linux` a label.
-pub fn facts(name: &str, words: &str) -> NodeFacts {
+pub(crate) fn facts(name: &str, words: &str) -> NodeFacts {
     let mut facts = NodeFacts::default();
     facts.labels.insert("node".into(), name.into());
     facts.capabilities.insert("echo".into(), Version::parse(""));
@@ -96,7 +96,7 @@ pub fn facts(name: &str, words: &str) -> NodeFacts {
     facts
 }
 
-pub fn node_view(workspace: &str, name: &str, words: &str, slots: u32) -> NodeView {
+pub(crate) fn node_view(workspace: &str, name: &str, words: &str, slots: u32) -> NodeView {
     NodeView {
         workspace: ws(workspace),
         node: node(name),
