@@ -242,6 +242,10 @@ impl Scheduler {
         }
         self.owned = shards;
         for ix in self.tasks.indices() {
+            let owned = self.tasks.get(ix).is_some_and(|e| self.owned.contains(&e.shard));
+            if !owned && let Some(node) = self.drop_offer(ix) {
+                self.reindex(node);
+            }
             self.refresh(ix);
         }
     }

@@ -18,7 +18,7 @@ use cortex_model::{
     Actor, Commit, Ending, Event, Incarnation, NodeId, Outcome, ReleaseReason, ResolveAs, TaskKey,
     TaskSpec, TaskState, UnixMillis,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub struct TaskView {
     pub outcome: Option<Arc<Outcome>>,
     /// Outcomes of attempts that were released after they ended, by attempt.
     pub released: BTreeMap<u32, Arc<Outcome>>,
+    /// Late reports that are recorded: attempt and entry in the node's journal.
+    pub late: BTreeSet<(u32, u64)>,
     /// When it was over.
     pub ended_at: Option<UnixMillis>,
     /// What is known about an INDETERMINATE task.
@@ -224,6 +226,7 @@ impl TaskView {
                 if l.attempt == 0 || l.attempt > self.attempt {
                     return Err(format!("LateOutcome of attempt {} that never started", l.attempt));
                 }
+                self.late.insert((l.attempt, l.outcome.journal_seq));
             }
             Event::Resolved(r) => {
                 if self.state != TaskState::Indeterminate {
@@ -268,6 +271,7 @@ fn first(key: &TaskKey, s: &Submitted) -> TaskView {
         cancel_requested: false,
         outcome: None,
         released: BTreeMap::new(),
+        late: BTreeSet::new(),
         ended_at: None,
         evidence: String::new(),
         revision: 0,
