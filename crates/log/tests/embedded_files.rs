@@ -1,6 +1,12 @@
 //! The files of the embedded backend: what a killed process leaves, locks, versions, damage,
 //! quotas, backups.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may; its child talks by lines"
+)]
+
 use cortex_log::embedded::Options;
 use cortex_log::{
     Commit, CommitId, EmbeddedLog, EventLog, Expect, Key, LogError, OutputChunk, OutputKey, Space,
@@ -34,10 +40,10 @@ const CHILD: &str = "CORTEX_LOG_TEST_CHILD_DIR";
 #[tokio::main]
 async fn append_until_killed(dir: &Path) {
     let log = Arc::new(open(dir).unwrap());
-    let mut writers = Vec::new();
+    let mut writers = tokio::task::JoinSet::new();
     for i in 0..8_u32 {
         let log = log.clone();
-        writers.push(tokio::spawn(async move {
+        writers.spawn(async move {
             let id = format!("a{i}");
             let output = OutputKey::new("w", &*id, 1).unwrap();
             let mut n = log.last(&key(&id)).await.unwrap().map_or(0, |r| r.commit.n);
@@ -49,11 +55,9 @@ async fn append_until_killed(dir: &Path) {
                 end = log.append_output(&output, vec![chunk(end, 500)]).await.unwrap();
                 println!("\nout {id} {end}");
             }
-        }));
+        });
     }
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    panic!("a writer ended: {:?}", writers.join_next().await);
 }
 
 #[test]
