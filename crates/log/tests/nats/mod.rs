@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot start its server fails")]
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// Below the ports that systems hand out by themselves: a killed server's port must still be free
+/// when it comes back, and a client that knocks meanwhile must not be given it as its own.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// The binary of the server. A test without it fails and says what to do.
 fn binary() -> PathBuf {
@@ -14,85 +19,88 @@ fn binary() -> PathBuf {
     path
 }
 
-struct Ports {
-    client: u16,
-    cluster: Option<u16>,
+fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(PORTS);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) struct Server {
     name: String,
     dir: PathBuf,
-    routes: Option<String>,
-    ports: Option<Ports>,
+    port: u16,
+    route: u16,
+    routes: Vec<u16>,
     process: Option<Child>,
 }
 
 impl Server {
-    fn new(root: &Path, name: &str, routes: Option<String>) -> Server {
-        let dir = root.join(name);
+    fn new(root: &Path, number: usize, routes: &[u16]) -> Server {
+        let name = format!("cortex-test-{}-{number}", std::process::id());
+        let dir = root.join(&name);
         std::fs::create_dir_all(&dir).unwrap();
-        Server { name: name.into(), dir, routes, ports: None, process: None }
+        let route = routes.get(number).copied().unwrap_or_default();
+        Server { name, dir, port: free_port(), route, routes: routes.into(), process: None }
     }
 
-    /// Starts it, the second time on the same ports.
-    pub(crate) fn start(&mut self) {
-        let client = self.ports.as_ref().map_or(-1, |p| i32::from(p.client));
+    fn config(&self) -> String {
         let mut config = format!(
-            "server_name: {}\nlisten: \"127.0.0.1:{client}\"\nports_file_dir: {:?}\n\
+            "server_name: {}\nlisten: \"127.0.0.1:{}\"\nports_file_dir: {:?}\n\
              jetstream {{ store_dir: {:?}, sync_interval: always }}\n",
             self.name,
+            self.port,
             self.dir,
             self.dir.join("data"),
         );
-        if let Some(routes) = &self.routes {
-            let port = self.ports.as_ref().and_then(|p| p.cluster).map_or(-1, i32::from);
+        if !self.routes.is_empty() {
+            let routes: Vec<String> =
+                self.routes.iter().map(|p| format!("\"nats://127.0.0.1:{p}\"")).collect();
             config += &format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"
+                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                self.route,
+                routes.join(", ")
             );
         }
+        config
+    }
+
+    /// Starts it, every time on the same ports.
+    pub(crate) fn start(&mut self) {
+        if !self.try_start() {
+            let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+            panic!("nats-server did not start: {log}");
+        }
+    }
+
+    /// Whether it came up; not when somebody took its port.
+    fn try_start(&mut self) -> bool {
         let path = self.dir.join("server.conf");
-        std::fs::write(&path, config).unwrap();
+        std::fs::write(&path, self.config()).unwrap();
         for old in self.ports_files() {
             std::fs::remove_file(old).unwrap();
         }
         let log = std::fs::File::create(self.dir.join("server.log")).unwrap();
-        let child = Command::new(binary())
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.process = Some(child);
-        let ports = self.wait_for_ports();
-        self.ports = Some(ports);
+        let mut command = Command::new(binary());
+        command.arg("-c").arg(&path).stdout(Stdio::null()).stderr(log);
+        let process = self.process.insert(command.spawn().unwrap());
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            if process.try_wait().unwrap().is_some() || Instant::now() > patience {
+                return false;
+            }
+            // The file is written when the server listens.
+            if files(&self.dir).next().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn ports_files(&self) -> Vec<PathBuf> {
-        let files = std::fs::read_dir(&self.dir).unwrap().map(|f| f.unwrap().path());
-        files.filter(|f| f.extension().is_some_and(|e| e == "ports")).collect()
-    }
-
-    fn wait_for_ports(&self) -> Ports {
-        let patience = Instant::now() + Duration::from_secs(60);
-        loop {
-            let text = self.ports_files().first().and_then(|f| std::fs::read_to_string(f).ok());
-            let read = text.and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok());
-            if let Some(ports) = read {
-                let port = |name: &str| {
-                    let url = ports[name][0].as_str()?;
-                    url.rsplit(':').next()?.parse().ok()
-                };
-                return Ports { client: port("nats").unwrap(), cluster: port("cluster") };
-            }
-            let log = self.dir.join("server.log");
-            assert!(
-                Instant::now() < patience,
-                "nats-server did not start: {}",
-                std::fs::read_to_string(log).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        files(&self.dir).collect()
     }
 
     /// SIGKILL.
@@ -104,12 +112,13 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.ports.as_ref().unwrap().client)
+        format!("nats://127.0.0.1:{}", self.port)
     }
+}
 
-    fn route(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.ports.as_ref().unwrap().cluster.unwrap())
-    }
+fn files(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let files = std::fs::read_dir(dir).unwrap().map(|f| f.unwrap().path());
+    files.filter(|f| f.extension().is_some_and(|e| e == "ports"))
 }
 
 impl Drop for Server {
@@ -126,16 +135,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(size: usize) -> Cluster {
+        // Another test may take a port between looking and listening.
+        (0..5).find_map(|_| Cluster::try_start(size)).unwrap()
+    }
+
+    fn try_start(size: usize) -> Option<Cluster> {
         let root = tempfile::tempdir().unwrap();
-        let mut servers: Vec<Server> = Vec::new();
-        for i in 0..size {
-            let routes = (size > 1).then(|| servers.first().map_or(String::new(), Server::route));
-            let unique = format!("cortex-test-{}-{i}", std::process::id());
-            let mut server = Server::new(root.path(), &unique, routes);
-            server.start();
-            servers.push(server);
-        }
-        Cluster { servers, _root: root }
+        let routes: Vec<u16> = (0..size).filter(|_| size > 1).map(|_| free_port()).collect();
+        let mut servers: Vec<Server> =
+            (0..size).map(|number| Server::new(root.path(), number, &routes)).collect();
+        let up = servers.iter_mut().all(Server::try_start);
+        up.then_some(Cluster { servers, _root: root })
     }
 
     pub(crate) fn url(&self) -> String {
