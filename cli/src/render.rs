@@ -67,7 +67,7 @@ async fn through(to: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> std::io::Re
 /// Rows as a table without lines, for people.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(head.to_vec()).add_rows(rows);
+    table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec()).add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
