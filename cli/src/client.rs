@@ -196,6 +196,7 @@ calls! {
     get_node(GetNodeRequest) -> GetNodeResponse;
     get_task(GetTaskRequest) -> GetTaskResponse;
     get_server_info(GetServerInfoRequest) -> GetServerInfoResponse;
+    create_backup(CreateBackupRequest) -> CreateBackupResponse;
 }
 
 impl Client {

@@ -14,6 +14,7 @@ mod follow;
 mod interrupts;
 mod render;
 mod request;
+mod serve;
 mod taskfile;
 mod view;
 mod words;
@@ -23,7 +24,15 @@ use clap::Parser;
 use error::CliError;
 use std::process::ExitCode;
 
+/// First argument with which this program is the agent: 'up' starts it so, from the same file.
+const AGENT: &str = "__agent";
+
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.nth(1).is_some_and(|w| w == AGENT) {
+        let args = std::iter::once(AGENT.into()).chain(words);
+        return cortex_agent::cli_main(args, &[AGENT]);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return args::refuse(&e),

@@ -1,6 +1,6 @@
 //! `cortex backup`: a copy of the log while the server runs.
 
-use crate::client::Target;
+use crate::commands::Session;
 use crate::error::CliError;
 use crate::render;
 use cortex_model::proto as pb;
@@ -15,13 +15,15 @@ struct Backup {
 ///
 /// # Errors
 /// The server's error.
-pub(crate) async fn run(target: &Target, json: bool) -> Result<u8, CliError> {
-    let client = target.connect().await?;
+pub(crate) async fn run(session: &Session) -> Result<u8, CliError> {
+    let client = session.connect().await?;
     let directory = client.create_backup(pb::CreateBackupRequest {}).await?.directory;
-    if json {
+    if session.json() {
         render::json(&Backup { directory })?;
     } else {
-        render::line(&format!("{directory}\nTo go back to it, stop the server and run: cortex up --data-dir {directory}"))?;
+        render::line(&format!(
+            "{directory}\nTo go back to it, stop the server and run: cortex up --data-dir {directory}"
+        ))?;
     }
     Ok(0)
 }

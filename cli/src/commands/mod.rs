@@ -1,9 +1,11 @@
 //! The commands: one file each. This file only brings a parsed command line to its command.
 
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod task;
+pub(crate) mod up;
 mod version;
 
 use crate::args::{Cli, Command, Global};
@@ -41,6 +43,8 @@ impl Session {
 pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
     let session = Session { global: cli.global };
     match cli.command {
+        Command::Up(args) => up::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),

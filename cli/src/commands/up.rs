@@ -86,7 +86,7 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     drop(open);
     dir.write_endpoint(&format!("http://{address}"))?;
     render::line(&format!("cortex is up at http://{address}, data in {}", dir.path().display()))?;
-    render::line(&format!("an accepted task is {durability}"))?;
+    render::line(&format!("what is acknowledged is durable: {durability}"))?;
 
     let agent = (!args.no_agent).then(|| LocalAgent::new(&dir, args.slots));
     let policy = agent.as_ref().map(LocalAgent::policy_file);
@@ -127,7 +127,10 @@ fn next_steps(given: Option<&Path>, policy: Option<&Path>) -> String {
         "From another terminal:\n  {with}cortex run -- uname -a\n  {with}cortex task list\n  {with}cortex node list\n"
     );
     if let Some(policy) = policy {
-        text.push_str(&format!("What may run on this machine is decided in {}\n", policy.display()));
+        text.push_str(&format!(
+            "What may run on this machine is decided in {}\n",
+            policy.display()
+        ));
     }
     text.push_str("Ctrl-C stops it; tasks that wait or run are kept.");
     text

@@ -1,9 +1,9 @@
 //! The local agent of `cortex up`: its own process, because it is the trust boundary; started from this executable and started
 //! again when it dies. An agent that outlived an earlier server is left running: it reconnects by itself.
 
-use crate::serve::data_dir::{AGENT_TOKEN_FILE, DataDir};
 use crate::client::ENDPOINT_FILE;
 use crate::render;
+use crate::serve::data_dir::{AGENT_TOKEN_FILE, DataDir};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -79,6 +79,9 @@ impl LocalAgent {
         if let Some(slots) = self.slots {
             command.args(["--slots", &slots.to_string()]);
         }
+        if std::env::var_os("CORTEX_LOG").is_none() {
+            command.env("CORTEX_LOG", "warn");
+        }
         // A process group of its own: Ctrl-C in the terminal reaches the server, which ends the agent in order.
         command.process_group(0);
         command.spawn()
@@ -87,7 +90,9 @@ impl LocalAgent {
     fn report(&self, ended: std::io::Result<ExitStatus>) {
         match ended {
             Ok(status) if status.code() == Some(AGENT_LOCKED) => {
-                tracing::info!("an agent of this data directory is running already; it reconnects by itself");
+                tracing::info!(
+                    "an agent of this data directory is running already; it reconnects by itself"
+                );
             }
             Ok(status) => render::note(&format!("the agent ended ({status}); starting it again")),
             Err(e) => render::note(&format!("the agent cannot be started: {e}")),
@@ -96,7 +101,9 @@ impl LocalAgent {
 }
 
 async fn end(mut child: Child) {
-    if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) =
+        child.id().and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw)
+    {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
     }
     if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {

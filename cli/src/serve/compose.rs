@@ -6,8 +6,8 @@ use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
 use cortex_model::{Code, Fault};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use std::path::{Path, PathBuf};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,9 +26,16 @@ pub(crate) struct Quotas {
 ///
 /// # Errors
 /// The log's own error with its code.
-pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result<OpenLog, CliError> {
+pub(crate) async fn open_log(
+    dir: &DataDir,
+    url: &str,
+    quotas: Quotas,
+) -> Result<OpenLog, CliError> {
     let failed = |e: cortex_log::LogError| {
-        CliError::from(cortex_model::Fault::new(e.code(), format!("the event log cannot be opened: {e}")))
+        CliError::from(cortex_model::Fault::new(
+            e.code(),
+            format!("the event log cannot be opened: {e}"),
+        ))
     };
     if url == "embedded" {
         let path = dir.join("log");
@@ -37,7 +44,8 @@ pub(crate) async fn open_log(dir: &DataDir, url: &str, quotas: Quotas) -> Result
             output_quota: Some(quotas.outputs.max_bytes),
             ..cortex_log::embedded::Options::default()
         };
-        let opened = tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
         let opened = opened.map_err(|e| CliError::internal(format!("opening the log: {e}")))?;
         let log = Arc::new(opened.map_err(failed)?);
         let backup = backup_of(log.clone(), dir.join("backups"));
@@ -68,18 +76,25 @@ async fn copy(log: &EmbeddedLog, target: &Path) -> Result<(), Fault> {
     let failed = |e: CliError| Fault::new(Code::DiskFull, e.message);
     // Opening makes the version file; what is missing after a restore (tokens) is made anew.
     drop(DataDir::open(target).map_err(failed)?);
-    log.backup(target.join("log")).await.map_err(|e| Fault::new(e.code(), format!("the copy failed: {e}")))
+    log.backup(target.join("log"))
+        .await
+        .map_err(|e| Fault::new(e.code(), format!("the copy failed: {e}")))
 }
 
 /// Binds the address, or for none the one of last time if it is free, or any.
 ///
 /// # Errors
 /// `CX-0705` when the address is in use, `CX-0803` when it is not a loopback address.
-pub(crate) async fn listen(dir: &DataDir, wanted: Option<SocketAddr>) -> Result<TcpListener, CliError> {
+pub(crate) async fn listen(
+    dir: &DataDir,
+    wanted: Option<SocketAddr>,
+) -> Result<TcpListener, CliError> {
     if let Some(address) = wanted {
         if !address.ip().is_loopback() {
             return Err(CliError::new(Code::Usage, format!("{address} is not a loopback address"))
-                .with_hint("until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only"));
+                .with_hint(
+                    "until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only",
+                ));
         }
         return TcpListener::bind(address).await.map_err(|e| bind_error(address, &e));
     }
@@ -93,7 +108,8 @@ pub(crate) async fn listen(dir: &DataDir, wanted: Option<SocketAddr>) -> Result<
 }
 
 fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
-    let code = if e.kind() == std::io::ErrorKind::AddrInUse { Code::AddressInUse } else { Code::Usage };
+    let code =
+        if e.kind() == std::io::ErrorKind::AddrInUse { Code::AddressInUse } else { Code::Usage };
     CliError::new(code, format!("cannot listen on {address}: {e}"))
 }
 

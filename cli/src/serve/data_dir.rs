@@ -54,7 +54,8 @@ impl DataDir {
         let lock = take_lock(&absolute)?;
         let version = absolute.join("version");
         if !version.exists() {
-            write_whole(&version, format!("{VERSION_PREFIX}{VERSION}\n").as_bytes(), 0o600).map_err(io)?;
+            write_whole(&version, format!("{VERSION_PREFIX}{VERSION}\n").as_bytes(), 0o600)
+                .map_err(io)?;
         }
         Ok(DataDir { path: absolute, _lock: lock })
     }
@@ -77,13 +78,17 @@ impl DataDir {
         let path = self.path.join(name);
         match read_private(&path) {
             Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
-            Ok(_) => Err(CliError::new(Code::DataDirCorrupt, format!("{} holds no token", path.display()))),
+            Ok(_) => Err(CliError::new(
+                Code::DataDirCorrupt,
+                format!("{} holds no token", path.display()),
+            )),
             Err(e) if e.code == Code::InsecureFile.as_str() => Err(e),
             Err(e) if path.exists() => Err(e),
             Err(_) => {
                 let fresh = || uuid::Uuid::new_v4().simple().to_string();
                 let secret = format!("{}{}", fresh(), fresh());
-                write_whole(&path, format!("{secret}\n").as_bytes(), 0o600).map_err(|e| io_error(&path, &e))?;
+                write_whole(&path, format!("{secret}\n").as_bytes(), 0o600)
+                    .map_err(|e| io_error(&path, &e))?;
                 Ok(secret)
             }
         }
@@ -138,7 +143,10 @@ fn check_version(path: &Path) -> Result<(), CliError> {
             Code::DataDirNewer,
             format!("{} has version {v}, this program knows {VERSION}", path.display()),
         )),
-        _ => Err(CliError::new(Code::DataDirCorrupt, format!("{}/version cannot be read", path.display()))),
+        _ => Err(CliError::new(
+            Code::DataDirCorrupt,
+            format!("{}/version cannot be read", path.display()),
+        )),
     }
 }
 
@@ -155,7 +163,9 @@ fn take_lock(path: &Path) -> Result<File, CliError> {
     match file.try_lock() {
         Ok(()) => {
             let pid = std::process::id().to_string();
-            file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(|e| io_error(&name, &e))?;
+            file.set_len(0)
+                .and_then(|()| file.write_all(pid.as_bytes()))
+                .map_err(|e| io_error(&name, &e))?;
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
@@ -175,7 +185,8 @@ fn read_private(path: &Path) -> Result<String, CliError> {
     let mode = fs::metadata(path).map_err(|e| io_error(path, &e))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let text = format!("{} can be used by others (mode {mode:o})", path.display());
-        return Err(CliError::new(Code::InsecureFile, text).with_hint(format!("run: chmod 600 {}", path.display())));
+        return Err(CliError::new(Code::InsecureFile, text)
+            .with_hint(format!("run: chmod 600 {}", path.display())));
     }
     fs::read_to_string(path).map_err(|e| io_error(path, &e))
 }
@@ -183,7 +194,8 @@ fn read_private(path: &Path) -> Result<String, CliError> {
 /// Writes a file so that it is there whole or not at all, also after a power cut.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let part = path.with_extension("part");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&part, path)?;
@@ -196,12 +208,16 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 /// An I/O error on a path, with the code that says what to do.
 pub(crate) fn io_error(path: &Path, e: &std::io::Error) -> CliError {
     let code = match e.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Code::DiskFull,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Code::DiskFull
+        }
         _ => Code::DataDirCorrupt,
     };
     let error = CliError::new(code, format!("{}: {e}", path.display()));
     match e.kind() {
-        ErrorKind::PermissionDenied => error.with_hint("choose a directory that you can write to: --data-dir DIR"),
+        ErrorKind::PermissionDenied => {
+            error.with_hint("choose a directory that you can write to: --data-dir DIR")
+        }
         _ => error,
     }
 }

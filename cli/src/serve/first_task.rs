@@ -69,12 +69,19 @@ fn timeline(id: &str, entries: &[pb::HistoryEntry], output: &[u8]) -> String {
 
 fn words(kind: &Kind) -> (&'static str, String) {
     match kind {
-        Kind::Submitted(s) => ("submitted", format!("by {}, durable in the log", s.actor.clone().unwrap_or_default().id)),
-        Kind::Started(s) => ("started", format!("attempt {} claimed by node {}: {}", s.attempt, s.node, s.reason)),
+        Kind::Submitted(s) => (
+            "submitted",
+            format!("by {}, durable in the log", s.actor.clone().unwrap_or_default().id),
+        ),
+        Kind::Started(s) => {
+            ("started", format!("attempt {} claimed by node {}: {}", s.attempt, s.node, s.reason))
+        }
         Kind::Finished(f) => ("finished", ending(f)),
         Kind::AttemptReleased(r) => ("released", format!("attempt {}: {}", r.attempt, r.evidence)),
         Kind::OutcomeUnknown(u) => ("unknown", u.evidence.clone()),
-        Kind::CancelRequested(_) | Kind::LateOutcome(_) | Kind::Resolved(_) | Kind::Archived(_) => ("noted", String::new()),
+        Kind::CancelRequested(_) | Kind::LateOutcome(_) | Kind::Resolved(_) | Kind::Archived(_) => {
+            ("noted", String::new())
+        }
     }
 }
 
