@@ -59,12 +59,72 @@ pub const REQUEST_MAX: usize = 16 * 1024 * 1024;
 pub const HEARTBEAT_MS: u32 = 1_000;
 /// Silence after which a connection is dead, milliseconds.
 pub const DEAD_AFTER_MS: u32 = 3_000;
+/// Heartbeats an agent accepts from a gateway, shortest and longest period, milliseconds. Outside: protocol error.
+pub const HEARTBEAT_RANGE_MS: (u32, u32) = (10, 60_000);
+/// Longest silence a gateway may ask an agent to bear, milliseconds. Longer: protocol error.
+pub const DEAD_AFTER_MAX_MS: u32 = 300_000;
+/// When free slots change, the next heartbeat comes this long after the last one, milliseconds.
+pub const EARLY_HEARTBEAT_MS: u64 = 100;
+/// Time to establish a connection, milliseconds; then it is given up.
+pub const CONNECT_TIMEOUT_MS: u64 = 15_000;
+/// Time from the established connection to the welcome, milliseconds; then either side gives it up.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Longest grace of a draining gateway, milliseconds; a longer one is shortened.
+pub const DRAIN_MAX_MS: u64 = 60_000;
+/// First window of the pause before an agent reconnects, milliseconds; doubles with every failure.
+pub const RECONNECT_BASE_MS: u64 = 250;
+/// Largest such window, milliseconds.
+pub const RECONNECT_CAP_MS: u64 = 30_000;
+/// Longest floor a server can set for that pause, milliseconds; a longer one is shortened.
+pub const RECONNECT_FLOOR_MAX_MS: u64 = 600_000;
+/// Floor after a refusal that repetition cannot cure and that names none, milliseconds.
+pub const RECONNECT_FATAL_MS: u64 = 60_000;
+/// A connection that lived this long resets the back-off, milliseconds.
+pub const RECONNECT_STABLE_MS: u64 = 10_000;
+/// Smallest output window of a tunnel, bytes: one chunk. A smaller one is raised.
+pub const OUTPUT_WINDOW_MIN: u64 = OUTPUT_CHUNK_MAX as u64;
+/// Largest output window of a tunnel, bytes. Neither side believes in more.
+pub const OUTPUT_WINDOW_MAX: u64 = 64 * 1024 * 1024;
+/// New credit is granted once this part (one over) of the window is settled.
+pub const OUTPUT_GRANT_FRACTION: u64 = 4;
+/// Chunks an agent reads ahead of the transport; it asks for no more until one was sent.
+pub const OUTPUT_READ_AHEAD: usize = 4;
+/// Outcomes sent and not acknowledged per connection. The agent waits; sent more, a gateway ends the connection.
+pub const OUTCOMES_IN_FLIGHT_MAX: usize = 256;
+/// Offers and claims open per connection. The gateway offers no more; sent more, an agent answers busy.
+pub const OPEN_OFFERS_MAX: usize = 1024;
+/// Queries, and cancels, open per connection. The gateway asks no more; sent more, an agent ends the connection.
+pub const OPEN_QUERIES_MAX: usize = 1024;
+/// Frames waiting for a transport. When full the connection ends: the peer does not read.
+pub const FRAME_QUEUE_MAX: usize = 8 * 1024;
+/// Actions waiting for a tunnel's driver. When full the connection ends: the driver does not keep up.
+pub const ACTION_QUEUE_MAX: usize = 4 * 1024;
+/// Attempts with output or outcome unacknowledged. An agent that has as many claims no more; none is dropped.
+pub const UNDELIVERED_ATTEMPTS_MAX: usize = 5_000;
 /// How long a scheduler waits for the answer to an offer, milliseconds.
 pub const OFFER_TIMEOUT_MS: u64 = 1_600;
 /// Pause before a node that did not take an offer of a task is offered it again, milliseconds.
 pub const REOFFER_AFTER_MS: u64 = 200;
 /// Pause between two questions about the same attempt, milliseconds.
 pub const QUERY_EVERY_MS: u64 = 1_500;
+/// Longest pause before a node that keeps refusing is offered anything again, milliseconds.
+pub const REOFFER_MAX_MS: u64 = 10_000;
+/// How long a scheduler waits for `Started` after a node's claim before it offers the task again, milliseconds.
+pub const CLAIM_TIMEOUT_MS: u64 = 5_000;
+/// An attempt that runs this long without an end is asked for once, in case its go was lost, milliseconds.
+pub const CONFIRM_AFTER_MS: u64 = 10_000;
+/// How long a scheduler waits to see its own append before it decides again, milliseconds.
+pub const APPEND_TIMEOUT_MS: u64 = 20_000;
+/// Pause after an append that failed or was overtaken, milliseconds.
+pub const APPEND_RETRY_MS: u64 = 500;
+/// Most proposals a scheduler makes at once; the rest comes with the next call.
+pub const PROPOSALS_MAX: usize = 256;
+/// Requirement sets per workspace that are kept indexed while no task has them.
+pub const IDLE_CLASSES_KEPT: usize = 64;
+/// Nodes per workspace remembered, for explanations, while they are away.
+pub const AWAY_NODES_KEPT: usize = 1_000;
+/// Tasks with an impossible history that are remembered for explanations.
+pub const BROKEN_TASKS_KEPT: usize = 1_000;
 /// Refused offers remembered per task and recorded with its start.
 pub const REFUSALS_KEPT: usize = 8;
 /// Slots of a node that does not say.
@@ -89,3 +149,11 @@ const _: () = assert!(OUTPUT_CHUNK_MAX * 2 <= FRAME_MAX);
 const _: () = assert!(COMMIT_MAX < FRAME_MAX && FRAME_MAX < REQUEST_MAX);
 const _: () = assert!(OUTPUT_CHUNK_MAX as u64 * 4 <= OUTPUT_WINDOW);
 const _: () = assert!(HEARTBEAT_MS * 3 <= DEAD_AFTER_MS);
+const _: () = assert!(HEARTBEAT_RANGE_MS.1 * 2 <= DEAD_AFTER_MAX_MS);
+const _: () = assert!(OUTPUT_WINDOW_MIN <= OUTPUT_WINDOW && OUTPUT_WINDOW <= OUTPUT_WINDOW_MAX);
+const _: () = assert!(RECONNECT_BASE_MS <= RECONNECT_CAP_MS);
+const _: () = assert!(RECONNECT_CAP_MS <= RECONNECT_FLOOR_MAX_MS);
+const _: () = assert!(UNDELIVERED_ATTEMPTS_MAX + SLOTS_MAX as usize <= KNOWN_ATTEMPTS_MAX);
+const _: () =
+    assert!(2 * (OPEN_OFFERS_MAX + OPEN_QUERIES_MAX) + OUTCOMES_IN_FLIGHT_MAX <= FRAME_QUEUE_MAX);
+const _: () = assert!(REOFFER_AFTER_MS < REOFFER_MAX_MS && OFFER_TIMEOUT_MS < CLAIM_TIMEOUT_MS);

@@ -1,6 +1,7 @@
 //! The only place where wire messages become the model's types and back. It rejects what it does not
 //! understand; it never repairs, truncates or guesses.
 
+pub mod agent;
 pub mod event;
 pub mod task;
 
