@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The agent: runs tasks on a machine for its owner. It dials a gateway, takes what the owner's policy
+//! allows, writes every start and end into the node's journal, and delivers output and outcomes whenever
+//! there is a connection. It never starts anything without a durable intent, and never anything twice.
+#![forbid(unsafe_code)]
+
+mod attempt;
+mod cli;
+pub mod clock;
+pub mod config;
+mod driver;
+mod exec;
+pub mod facts;
+pub mod guard;
+pub mod journal;
+pub mod manifest;
+pub mod policy_file;
+pub mod processes;
+pub mod spool;
+mod start;
+mod tunnel;
+
+pub use cli::cli_main;
+pub use config::Config;
+pub use driver::run;

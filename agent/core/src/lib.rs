@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The agent's decisions without their effects: what may run ([`policy`]), which offers are taken and which
+//! attempts are under way ([`worker`]), and what an attempt found open at start means ([`recovery`]).
+//!
+//! Pure: no I/O, no clock, no randomness. Facts and time are arguments; effects are return values.
+#![forbid(unsafe_code)]
+
+pub mod environment;
+pub mod plan;
+pub mod policy;
+pub mod recovery;
+pub mod worker;
+
+pub use plan::{ExecPlan, Operation, ProcessPlan};
+pub use policy::{Decision, Effect, Facts, Policy, PolicyError, Request, decide};
+pub use worker::{CancelAnswer, Claimed, OfferAnswer, Phase, Worker};

@@ -28,12 +28,15 @@ mod output;
 mod subject;
 mod types;
 
+pub mod conformance;
+pub mod embedded;
 pub mod memory;
 
 mod hub;
 mod local;
 
 pub use contract::{EventLog, KvStream, MessageStream, TailStream};
+pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
 pub use key::{Key, PARTITIONS, Space};
 pub use memory::MemoryLog;

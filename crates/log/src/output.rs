@@ -118,7 +118,7 @@ impl OutputChunk {
 pub struct OutputInfo {
     /// Whose.
     pub key: OutputKey,
-    /// Its durable end, bytes.
+    /// About how many bytes it takes in storage.
     pub size: u64,
     /// When bytes were last added, milliseconds since 1970.
     pub modified_ms: u64,

@@ -40,15 +40,18 @@ pub struct BadChunk {
     pub max: u64,
 }
 
-#[derive(Debug, Default)]
-enum OutcomeState {
+/// Where an outcome is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// There is none yet.
     #[default]
-    None,
-    /// Waits for its output, or for a connection.
-    Waiting(Box<OutcomeReport>),
-    /// In `Delivery::outcomes`.
-    Ready(Box<OutcomeReport>),
-    Sent(Box<OutcomeReport>),
+    Running,
+    /// It waits for its output, or for a connection.
+    Waiting,
+    /// It is in `Delivery::outcomes`.
+    Ready,
+    /// It was sent on this connection.
+    Sent,
     Acked,
 }
 
@@ -73,7 +76,9 @@ struct Attempt {
     queued: bool,
     /// Nobody wants the output.
     discarded: bool,
-    outcome: OutcomeState,
+    stage: Stage,
+    /// From `Waiting` to `Sent`.
+    outcome: Option<Box<OutcomeReport>>,
 }
 
 /// See the module.
@@ -97,17 +102,23 @@ impl Delivery {
         self.attempts.len()
     }
 
-    pub(crate) fn restore(&mut self, restored: Restored) {
+    pub(crate) fn restore(&mut self, restored: Restored, actions: &mut VecDeque<AgentAction>) {
         let Restored { key, acked, end, outcome, outcome_acked } = restored;
         let attempt = self.attempts.entry(key.clone()).or_default();
         attempt.end = end;
         attempt.acked = acked.min(end);
-        attempt.outcome = match outcome {
-            Some(report) => OutcomeState::Waiting(Box::new(report)),
-            None if outcome_acked => OutcomeState::Acked,
-            None => OutcomeState::None,
+        attempt.stage = match &outcome {
+            Some(_) => Stage::Waiting,
+            None if outcome_acked => Stage::Acked,
+            None => Stage::Running,
         };
+        let inline = outcome.as_ref().is_some_and(has_inline);
+        attempt.outcome = outcome.map(Box::new);
         self.rewind(&key, acked.min(end));
+        if inline {
+            self.drop_output(&key);
+        }
+        self.release(&key, actions);
     }
 
     /// The spool of an attempt has grown to `end`. It never shrinks; a smaller `end` is ignored.
@@ -116,24 +127,24 @@ impl Delivery {
             Some(attempt) => attempt,
             None => self.attempts.entry(key.clone()).or_default(),
         };
-        if !attempt.discarded {
-            attempt.end = attempt.end.max(end);
+        if attempt.discarded || end <= attempt.end {
+            return;
         }
+        attempt.end = end;
+        self.hold_back(key);
         self.wake(key);
     }
 
     /// The attempt has ended. Output inside the outcome replaces what is in the spool.
     pub(crate) fn outcome(&mut self, key: AttemptKey, report: OutcomeReport) {
-        let inline = report.outcome.as_ref().is_some_and(|o| !o.inline_output.is_empty());
+        let inline = has_inline(&report);
         let attempt = self.attempts.entry(key.clone()).or_default();
-        match attempt.outcome {
-            OutcomeState::None => attempt.outcome = OutcomeState::Waiting(Box::new(report)),
-            // The first word about an attempt is the only one.
-            OutcomeState::Waiting(_)
-            | OutcomeState::Ready(_)
-            | OutcomeState::Sent(_)
-            | OutcomeState::Acked => return,
+        // The first word about an attempt is the only one.
+        if attempt.stage != Stage::Running {
+            return;
         }
+        attempt.stage = Stage::Waiting;
+        attempt.outcome = Some(Box::new(report));
         if inline {
             self.drop_output(&key);
         }
@@ -174,14 +185,9 @@ impl Delivery {
             attempt.next = attempt.acked;
             attempt.read = None;
             attempt.queued = false;
-            attempt.outcome = match std::mem::take(&mut attempt.outcome) {
-                OutcomeState::Ready(report) | OutcomeState::Sent(report) => {
-                    OutcomeState::Waiting(report)
-                }
-                other @ (OutcomeState::None | OutcomeState::Waiting(_) | OutcomeState::Acked) => {
-                    other
-                }
-            };
+            if matches!(attempt.stage, Stage::Ready | Stage::Sent) {
+                attempt.stage = Stage::Waiting;
+            }
         }
     }
 
@@ -251,26 +257,23 @@ impl Delivery {
     }
 
     pub(crate) fn next_outcome(&mut self) -> Option<OutcomeReport> {
-        while self.can_send_outcome() {
-            let key = self.outcomes.pop_front()?;
-            let Some(attempt) = self.attempts.get_mut(&key) else { continue };
-            // It may have been acknowledged while it waited here.
-            if !matches!(attempt.outcome, OutcomeState::Ready(_)) {
-                continue;
-            }
-            let OutcomeState::Ready(report) = std::mem::take(&mut attempt.outcome) else {
-                continue;
-            };
-            if attempt.sent < attempt.end {
-                attempt.outcome = OutcomeState::Waiting(report);
-                continue;
-            }
-            let frame = (*report).clone();
-            attempt.outcome = OutcomeState::Sent(report);
-            self.outcomes_in_flight += 1;
-            return Some(frame);
+        if !self.can_send_outcome() {
+            return None;
         }
-        None
+        let attempt = self.attempts.get_mut(&self.outcomes.pop_front()?)?;
+        attempt.stage = Stage::Sent;
+        self.outcomes_in_flight += 1;
+        attempt.outcome.as_deref().cloned()
+    }
+
+    /// Takes a ready outcome out of its queue: there is output to send before it, or no need for it.
+    /// Rare, so looking through the queue does no harm.
+    fn hold_back(&mut self, key: &AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        if attempt.stage == Stage::Ready {
+            attempt.stage = Stage::Waiting;
+            self.outcomes.retain(|ready| ready != key);
+        }
     }
 
     pub(crate) fn next_output(&mut self) -> Option<OutputReport> {
@@ -288,13 +291,15 @@ impl Delivery {
         key: &AttemptKey,
         actions: &mut VecDeque<AgentAction>,
     ) -> bool {
+        self.hold_back(key);
         let Some(attempt) = self.attempts.get_mut(key) else { return false };
-        match attempt.outcome {
-            OutcomeState::None | OutcomeState::Acked => return false,
-            OutcomeState::Sent(_) => self.outcomes_in_flight -= 1,
-            OutcomeState::Waiting(_) | OutcomeState::Ready(_) => {}
+        match attempt.stage {
+            Stage::Running | Stage::Acked => return false,
+            Stage::Sent => self.outcomes_in_flight -= 1,
+            Stage::Waiting | Stage::Ready => {}
         }
-        attempt.outcome = OutcomeState::Acked;
+        attempt.stage = Stage::Acked;
+        attempt.outcome = None;
         actions.push_back(AgentAction::OutcomeAcked(key.clone()));
         self.release(key, actions);
         true
@@ -337,6 +342,7 @@ impl Delivery {
     /// Sending goes on from `offset`, back or forward.
     fn rewind(&mut self, key: &AttemptKey, offset: u64) {
         self.purge(key);
+        self.hold_back(key);
         if let Some(attempt) = self.attempts.get_mut(key) {
             attempt.next = offset;
             attempt.sent = offset;
@@ -366,24 +372,16 @@ impl Delivery {
             attempt.queued = true;
             self.runnable.push_back(key.clone());
         }
-        if attempt.sent >= attempt.end {
-            match std::mem::take(&mut attempt.outcome) {
-                OutcomeState::Waiting(report) => {
-                    attempt.outcome = OutcomeState::Ready(report);
-                    self.outcomes.push_back(key.clone());
-                }
-                other @ (OutcomeState::None
-                | OutcomeState::Ready(_)
-                | OutcomeState::Sent(_)
-                | OutcomeState::Acked) => attempt.outcome = other,
-            }
+        if attempt.sent >= attempt.end && attempt.stage == Stage::Waiting {
+            attempt.stage = Stage::Ready;
+            self.outcomes.push_back(key.clone());
         }
     }
 
     /// Forgets an attempt for which nothing is owed.
     fn release(&mut self, key: &AttemptKey, actions: &mut VecDeque<AgentAction>) {
         let Some(attempt) = self.attempts.get(key) else { return };
-        if matches!(attempt.outcome, OutcomeState::Acked) && attempt.acked >= attempt.end {
+        if attempt.stage == Stage::Acked && attempt.acked >= attempt.end {
             self.reads -= usize::from(attempt.read.is_some());
             if let Some(read) = attempt.read {
                 self.purse.add(read.max);
@@ -393,4 +391,9 @@ impl Delivery {
             actions.push_back(AgentAction::Released(key.clone()));
         }
     }
+}
+
+/// Whether the outcome carries the whole output, so that the spool need not be sent.
+fn has_inline(report: &OutcomeReport) -> bool {
+    report.outcome.as_ref().is_some_and(|outcome| !outcome.inline_output.is_empty())
 }

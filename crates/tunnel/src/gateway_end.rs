@@ -4,21 +4,17 @@
 
 use crate::credit::Window;
 use crate::error::ProtocolError;
-use crate::frame::{down, key};
-use crate::gateway_actions::{AckMode, CloseReason, GatewayAction, OfferError};
+use crate::frame::down;
+use crate::gateway_actions::{AckMode, CloseReason, GatewayAction};
 use crate::heartbeat::Heartbeat;
 use crate::offers::Offers;
 use cortex_model::contract::TUNNEL_VERSIONS;
 use cortex_model::limits::{
-    ACTION_QUEUE_MAX, DEAD_AFTER_MS, DRAIN_MAX_MS, FRAME_QUEUE_MAX, HANDSHAKE_TIMEOUT_MS,
-    HEARTBEAT_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, OUTPUT_WINDOW, RECONNECT_BASE_MS,
-    RECONNECT_FATAL_MS,
+    ACTION_QUEUE_MAX, DEAD_AFTER_MS, FRAME_QUEUE_MAX, HANDSHAKE_TIMEOUT_MS, HEARTBEAT_MS,
+    OUTPUT_WINDOW, RECONNECT_BASE_MS, RECONNECT_FATAL_MS,
 };
 use cortex_model::proto::gateway_frame::Body as Down;
-use cortex_model::proto::{
-    Cancel, Credit, Drain, Error, GatewayFrame, GatewayHeartbeat, Go, NoGo, Offer, OutcomeAck,
-    OutputAck, Query, Refuse, Welcome,
-};
+use cortex_model::proto::{Credit, Error, GatewayFrame, GatewayHeartbeat, OutputAck, Refuse};
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -74,7 +70,7 @@ pub struct GatewayEnd {
     pub(crate) state: State,
     pub(crate) session: String,
     /// The gateway's wall clock, as last told.
-    wall: UnixMillis,
+    pub(crate) wall: UnixMillis,
     pub(crate) leaving: bool,
     pub(crate) offers: Offers,
     pub(crate) queries: BTreeMap<u64, AttemptKey>,
@@ -83,8 +79,8 @@ pub struct GatewayEnd {
     pub(crate) window: Window,
     frames: VecDeque<GatewayFrame>,
     /// Acknowledgements of output that wait, one per attempt, in turn.
-    ack_order: VecDeque<AttemptKey>,
-    acks: BTreeMap<AttemptKey, (u64, AckMode)>,
+    pub(crate) ack_order: VecDeque<AttemptKey>,
+    pub(crate) acks: BTreeMap<AttemptKey, (u64, AckMode)>,
     pub(crate) actions: VecDeque<GatewayAction>,
     pub(crate) ignored: u64,
 }
@@ -109,178 +105,6 @@ impl GatewayEnd {
             acks: BTreeMap::new(),
             actions: VecDeque::new(),
             ignored: 0,
-        }
-    }
-
-    /// The agent of `Hello` is one of ours. False if there is no hello to answer (any more).
-    pub fn accept(&mut self, workspace: &str, now: Tick, wall: UnixMillis) -> bool {
-        let State::Deciding { version, .. } = self.state else { return false };
-        self.wall = wall;
-        let cfg = Arc::clone(&self.cfg);
-        let heartbeat = Heartbeat::new(cfg.heartbeat_ms, cfg.dead_after_ms, now);
-        self.state = State::Up { heartbeat, drain: None };
-        self.push(Down::Welcome(Welcome {
-            version,
-            gateway: cfg.gateway.clone(),
-            heartbeat_ms: cfg.heartbeat_ms,
-            dead_after_ms: cfg.dead_after_ms,
-            output_credit: self.window.size(),
-            min_backoff_ms: cfg.min_backoff_ms,
-            workspace: workspace.into(),
-            now_ms: wall.0,
-        }));
-        true
-    }
-
-    /// Ends the connection for cause, at any time. An `error` that is not retryable makes the agent
-    /// tell its owner. `retry_after_ms` 0 leaves the pause to the agent.
-    pub fn refuse(&mut self, error: Error, retry_after_ms: u32) {
-        self.close(CloseReason::Refused, Some(Refuse { error: Some(error), retry_after_ms }));
-    }
-
-    /// Proposes a task. The id must not be in use on this connection.
-    ///
-    /// # Errors
-    /// Nothing was sent; the task can be offered elsewhere.
-    pub fn offer(&mut self, offer: Offer) -> Result<(), OfferError> {
-        let State::Up { drain, .. } = &self.state else { return Err(OfferError::NotUp) };
-        if drain.is_some() || self.leaving {
-            return Err(OfferError::Draining);
-        }
-        if self.offers.len() >= OPEN_OFFERS_MAX {
-            return Err(OfferError::Full);
-        }
-        let key = key("offer", &offer.workspace, &offer.task_id, offer.attempt)
-            .map_err(|_| OfferError::BadKey)?;
-        if !self.offers.insert(offer.offer_id, key, offer.fence) {
-            return Err(OfferError::Duplicate);
-        }
-        self.push(Down::Offer(offer));
-        Ok(())
-    }
-
-    /// Nobody waits for the answer to an offer any more: a claim of it that comes late is answered
-    /// `NoGo` here. False if the offer is not open or was claimed.
-    pub fn withdraw(&mut self, offer_id: u64) -> bool {
-        let open = self.offers.unclaimed(offer_id).is_some();
-        self.offers.remove_if(open, offer_id).is_some()
-    }
-
-    /// `Started` is in the log at revision `fence`: answers a claim. False if none is pending.
-    pub fn go(&mut self, offer_id: u64, fence: u64) -> bool {
-        let Some(key) = self.take_claim(offer_id) else { return false };
-        let session = self.session.clone();
-        self.push(Down::Go(Go {
-            offer_id,
-            workspace: key.task.workspace.as_str().into(),
-            task_id: key.task.task.as_str().into(),
-            attempt: key.attempt,
-            fence,
-            session,
-        }));
-        true
-    }
-
-    /// The claim came to nothing. False if none is pending.
-    pub fn no_go(&mut self, offer_id: u64, error: Option<Error>) -> bool {
-        let Some(key) = self.take_claim(offer_id) else { return false };
-        let task_id = key.task.task.as_str().into();
-        self.push(Down::NoGo(NoGo { offer_id, task_id, attempt: key.attempt, error }));
-        true
-    }
-
-    fn take_claim(&mut self, offer_id: u64) -> Option<AttemptKey> {
-        let claimed = self.offers.claimed(offer_id).is_some();
-        self.offers.remove_if(claimed && self.is_up(), offer_id)
-    }
-
-    /// The outcome is durable, was before, or will never be wanted. An outcome that came on an older
-    /// connection may be acknowledged here too.
-    pub fn ack_outcome(&mut self, key: &AttemptKey) {
-        self.outcomes_in_flight = self.outcomes_in_flight.saturating_sub(1);
-        self.push(Down::OutcomeAck(OutcomeAck {
-            workspace: key.task.workspace.as_str().into(),
-            task_id: key.task.task.as_str().into(),
-            attempt: key.attempt,
-        }));
-    }
-
-    /// Everything of an attempt's output below `offset` is durable. Of acknowledgements that wait
-    /// for the transport only the last offset of each attempt is sent.
-    pub fn ack_output(&mut self, key: &AttemptKey, offset: u64, mode: AckMode) {
-        if !self.is_up() {
-            return;
-        }
-        if let Some((waiting, wanted)) = self.acks.get_mut(key) {
-            *waiting = offset;
-            if mode != AckMode::Durable {
-                *wanted = mode;
-            }
-            return;
-        }
-        if self.waiting() >= FRAME_QUEUE_MAX {
-            self.close(CloseReason::Overflow, None);
-            return;
-        }
-        self.ack_order.push_back(key.clone());
-        self.acks.insert(key.clone(), (offset, mode));
-    }
-
-    /// The handling of `bytes` of output has ended: durable or dropped. Room for as many opens again.
-    pub fn output_settled(&mut self, bytes: u64) {
-        self.window.settle(bytes);
-    }
-
-    /// Asks what the node knows of an attempt.
-    ///
-    /// # Errors
-    /// Nothing was sent.
-    pub fn query(&mut self, query: Query) -> Result<(), OfferError> {
-        let key = key("query", &query.workspace, &query.task_id, query.attempt)
-            .map_err(|_| OfferError::BadKey)?;
-        self.ask(query.query_id, key, |this| &mut this.queries)?;
-        self.push(Down::Query(query));
-        Ok(())
-    }
-
-    /// Asks the node to stop an attempt.
-    ///
-    /// # Errors
-    /// Nothing was sent.
-    pub fn cancel(&mut self, cancel: Cancel) -> Result<(), OfferError> {
-        let key = key("cancel", &cancel.workspace, &cancel.task_id, cancel.attempt)
-            .map_err(|_| OfferError::BadKey)?;
-        self.ask(cancel.query_id, key, |this| &mut this.cancels)?;
-        self.push(Down::Cancel(cancel));
-        Ok(())
-    }
-
-    fn ask(
-        &mut self,
-        id: u64,
-        key: AttemptKey,
-        table: impl Fn(&mut Self) -> &mut BTreeMap<u64, AttemptKey>,
-    ) -> Result<(), OfferError> {
-        if !self.is_up() {
-            return Err(OfferError::NotUp);
-        }
-        let open = table(self);
-        if open.contains_key(&id) {
-            return Err(OfferError::Duplicate);
-        }
-        if open.len() >= OPEN_QUERIES_MAX {
-            return Err(OfferError::Full);
-        }
-        open.insert(id, key);
-        Ok(())
-    }
-
-    /// The gateway goes away: the agent is told to go elsewhere, and the connection ends when it has
-    /// gone, after `grace_ms` at the latest.
-    pub fn drain(&mut self, grace_ms: u32, now: Tick) {
-        if let State::Up { drain: drain @ None, .. } = &mut self.state {
-            *drain = Some(now + u64::from(grace_ms).min(DRAIN_MAX_MS));
-            self.push(Down::Drain(Drain { grace_ms }));
         }
     }
 
@@ -382,7 +206,7 @@ impl GatewayEnd {
         self.frames.push_back(down(body));
     }
 
-    fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.frames.len() + self.ack_order.len()
     }
 

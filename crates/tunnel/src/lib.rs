@@ -8,14 +8,17 @@
 //! can be sent, so that control frames overtake the output that waits behind a slow transport.
 
 mod agent_actions;
+mod agent_calls;
 mod agent_end;
 mod agent_frames;
+mod agent_poll;
 mod backoff;
 mod credit;
 mod delivery;
 mod error;
 mod frame;
 mod gateway_actions;
+mod gateway_calls;
 mod gateway_end;
 mod gateway_frames;
 mod handshake;

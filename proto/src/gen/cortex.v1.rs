@@ -2,6 +2,7 @@
 /// Who asked for something, and for whom. Recorded with every submit, cancel and resolve.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Actor {
+    /// What kind of actor this is.
     #[prost(enumeration = "ActorKind", tag = "1")]
     pub kind: i32,
     /// Stable identifier of the actor within its workspace, 1 to 128 bytes.
@@ -32,12 +33,14 @@ pub mod action {
         Shell(super::ShellAction),
     }
 }
+/// Returns bytes; starts no program.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EchoAction {
     /// Up to 64 KiB.
     #[prost(bytes = "vec", tag = "1")]
     pub payload: ::prost::alloc::vec::Vec<u8>,
 }
+/// Runs one program, with nothing between it and its arguments.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShellAction {
     /// Program and arguments, never passed through a shell. Each element is raw bytes without NUL.
@@ -53,10 +56,13 @@ pub struct ShellAction {
     #[prost(bytes = "vec", tag = "4")]
     pub stdin: ::prost::alloc::vec::Vec<u8>,
 }
+/// A variable of the environment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnvVar {
+    /// Letters, digits and '_', not beginning with a digit.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Raw bytes without NUL.
     #[prost(bytes = "vec", tag = "2")]
     pub value: ::prost::alloc::vec::Vec<u8>,
 }
@@ -72,6 +78,7 @@ pub struct RetryPolicy {
     /// First pause before a retry; doubles with every attempt up to max_backoff_ms. 0 means the default.
     #[prost(uint64, tag = "3")]
     pub backoff_ms: u64,
+    /// Longest pause before a retry. 0 means the default.
     #[prost(uint64, tag = "4")]
     pub max_backoff_ms: u64,
 }
@@ -79,6 +86,7 @@ pub struct RetryPolicy {
 /// that an idempotency key stands for (docs/log-format.md, "Request hash").
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskSpec {
+    /// What to do.
     #[prost(message, optional, tag = "1")]
     pub action: ::core::option::Option<Action>,
     /// Capability requirements, all of which the node must meet: "shell", "python>=3.10", "os=linux".
@@ -93,6 +101,7 @@ pub struct TaskSpec {
     /// The author's word that running this more than once does no harm.
     #[prost(bool, tag = "5")]
     pub safe_to_repeat: bool,
+    /// Absent means: not tried again, except what never started, and lost attempts of a task that is safe to repeat.
     #[prost(message, optional, tag = "6")]
     pub retry: ::core::option::Option<RetryPolicy>,
     /// Longest run of one attempt, counted from its journalled intent. 0 means the default.
@@ -146,24 +155,28 @@ pub mod ending {
 /// The program ended by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Exited {
+    /// Exit code; 0 is success.
     #[prost(int32, tag = "1")]
     pub code: i32,
 }
 /// The program was ended by a signal that Cortex did not send.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Signaled {
+    /// Number of the signal.
     #[prost(int32, tag = "1")]
     pub signal: i32,
 }
 /// The program could not be started. Nothing ran.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SpawnFailed {
+    /// Why it could not be started.
     #[prost(message, optional, tag = "1")]
     pub error: ::core::option::Option<Error>,
 }
 /// The run timeout struck and the whole process tree is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimedOut {
+    /// The run timeout that struck, milliseconds.
     #[prost(uint64, tag = "1")]
     pub after_ms: u64,
 }
@@ -171,14 +184,17 @@ pub struct TimedOut {
 /// tree is gone, `survivors` of it could not be ended (0 is the proof).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cancelled {
+    /// No attempt had started.
     #[prost(bool, tag = "1")]
     pub never_started: bool,
+    /// Processes of the attempt that could not be ended.
     #[prost(uint32, tag = "2")]
     pub survivors: u32,
 }
 /// The node's owner does not allow it. Nothing ran.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Denied {
+    /// What is not allowed, and what to do about it.
     #[prost(message, optional, tag = "1")]
     pub error: ::core::option::Option<Error>,
     /// The rule of the owner's policy that decided, if one did.
@@ -195,19 +211,23 @@ pub struct Interrupted {
 /// The task's own deadline passed before it could finish.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Expired {
+    /// No attempt had started.
     #[prost(bool, tag = "1")]
     pub never_started: bool,
 }
 /// What an attempt left behind.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputSummary {
+    /// Bytes of standard output that are kept.
     #[prost(uint64, tag = "1")]
     pub stdout_bytes: u64,
+    /// Bytes of standard error that are kept.
     #[prost(uint64, tag = "2")]
     pub stderr_bytes: u64,
     /// SHA-256 of each stream as it left the node.
     #[prost(bytes = "vec", tag = "3")]
     pub stdout_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// The same for standard error.
     #[prost(bytes = "vec", tag = "4")]
     pub stderr_sha256: ::prost::alloc::vec::Vec<u8>,
     /// Bytes that were dropped because of the task's output limit.
@@ -218,8 +238,10 @@ pub struct OutputSummary {
 /// them, form one sequence of bytes; `offset` counts in that sequence.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputChunk {
+    /// Which of the two streams wrote it.
     #[prost(enumeration = "OutputStream", tag = "1")]
     pub stream: i32,
+    /// Where `data` begins in the sequence of both streams, bytes.
     #[prost(uint64, tag = "2")]
     pub offset: u64,
     /// Up to 64 KiB.
@@ -229,8 +251,10 @@ pub struct OutputChunk {
 /// An attempt's result as the node tells it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
+    /// How it ended.
     #[prost(message, optional, tag = "1")]
     pub ending: ::core::option::Option<Ending>,
+    /// What it wrote.
     #[prost(message, optional, tag = "2")]
     pub output: ::core::option::Option<OutputSummary>,
     /// The whole output, when it is small and none of it was sent before. Otherwise empty.
@@ -239,6 +263,7 @@ pub struct Outcome {
     /// When the program was started and when it ended, by the node's clock, Unix milliseconds. 0: never.
     #[prost(uint64, tag = "4")]
     pub started_at_ms: u64,
+    /// When it ended, by the same clock. 0: never started.
     #[prost(uint64, tag = "5")]
     pub ended_at_ms: u64,
     /// Where the node's journal holds this outcome.
@@ -264,12 +289,16 @@ pub struct Error {
     #[prost(bool, tag = "4")]
     pub retryable: bool,
 }
+/// What kind of actor asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ActorKind {
     Unspecified = 0,
+    /// A person.
     Human = 1,
+    /// An AI; `Actor.model` says which.
     Ai = 2,
+    /// A program that decides nothing itself.
     Program = 3,
 }
 impl ActorKind {
@@ -296,6 +325,7 @@ impl ActorKind {
         }
     }
 }
+/// An ending that is worth another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RetryOn {
@@ -331,11 +361,14 @@ impl RetryOn {
         }
     }
 }
+/// Where a program wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum OutputStream {
     Unspecified = 0,
+    /// Standard output.
     Stdout = 1,
+    /// Standard error.
     Stderr = 2,
 }
 impl OutputStream {
@@ -366,9 +399,11 @@ pub struct Commit {
     /// Position of this commit in its task's history: 1, 2, 3... without a gap.
     #[prost(uint64, tag = "1")]
     pub n: u64,
+    /// In the order in which they happened; at least one.
     #[prost(message, repeated, tag = "2")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
+/// Something that happened to a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
     #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
@@ -401,15 +436,19 @@ pub mod event {
 /// The task exists. Always the first event.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Submitted {
+    /// What was asked.
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<TaskSpec>,
+    /// The key the task was submitted under.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
     /// SHA-256 over the request fields, in the version below.
     #[prost(bytes = "vec", tag = "3")]
     pub request_hash: ::prost::alloc::vec::Vec<u8>,
+    /// Version of the list of fields that `request_hash` covers.
     #[prost(uint32, tag = "4")]
     pub request_version: u32,
+    /// Who asked.
     #[prost(message, optional, tag = "5")]
     pub actor: ::core::option::Option<Actor>,
     /// Gateway's clock, Unix milliseconds.
@@ -419,8 +458,10 @@ pub struct Submitted {
 /// A node claimed the task and may run this attempt. The revision of this commit is the attempt's fence.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Started {
+    /// 1 for the first; the next after each release.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
+    /// The node that claimed.
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
     /// The life of the node's journal (32 hex digits); a node that lost its journal is a new incarnation.
@@ -429,8 +470,10 @@ pub struct Started {
     /// The tunnel session that claimed.
     #[prost(string, tag = "4")]
     pub session: ::prost::alloc::string::String,
+    /// The scheduler whose offer was claimed.
     #[prost(string, tag = "5")]
     pub offered_by: ::prost::alloc::string::String,
+    /// Scheduler's clock when it made the offer, Unix milliseconds.
     #[prost(uint64, tag = "6")]
     pub offered_at_ms: u64,
     /// Why this node, for people.
@@ -439,25 +482,33 @@ pub struct Started {
     /// Offers of this attempt that were not taken before, oldest first, at most 8.
     #[prost(message, repeated, tag = "8")]
     pub refused: ::prost::alloc::vec::Vec<RefusedOffer>,
+    /// Gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "9")]
     pub at_ms: u64,
+    /// The gateway that appended this.
     #[prost(string, tag = "10")]
     pub gateway: ::prost::alloc::string::String,
 }
+/// An offer that was not taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RefusedOffer {
+    /// The node it was made to.
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
+    /// Why it was not taken, for people.
     #[prost(string, tag = "2")]
     pub why: ::prost::alloc::string::String,
+    /// When, Unix milliseconds.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
 }
 /// The attempt will not produce the task's result; the task waits again.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttemptReleased {
+    /// The attempt that is given up.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
+    /// Why it is given up.
     #[prost(enumeration = "ReleaseReason", tag = "2")]
     pub reason: i32,
     /// Not before this time, Unix milliseconds.
@@ -469,15 +520,20 @@ pub struct AttemptReleased {
     /// What the decision rests on, for people.
     #[prost(string, tag = "5")]
     pub evidence: ::prost::alloc::string::String,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "6")]
     pub at_ms: u64,
 }
+/// Somebody asked that the task end. It ends when its cancellation is proven, or by itself before that.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelRequested {
+    /// Who asked.
     #[prost(message, optional, tag = "1")]
     pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
 }
@@ -487,8 +543,10 @@ pub struct Finished {
     /// 0 when no attempt ever started or none was running.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
+    /// How it ended. Always set.
     #[prost(message, optional, tag = "2")]
     pub outcome: ::core::option::Option<Outcome>,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
 }
@@ -496,11 +554,13 @@ pub struct Finished {
 /// or an operator settles it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OutcomeUnknown {
+    /// The attempt nobody can account for.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
     /// What is known, for people.
     #[prost(string, tag = "2")]
     pub evidence: ::prost::alloc::string::String,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
     /// What the node reported, when it did.
@@ -510,45 +570,61 @@ pub struct OutcomeUnknown {
 /// A report of an attempt that is no longer the current one. Changes nothing.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LateOutcome {
+    /// The attempt that was reported; it was given up before.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
+    /// What the node reported.
     #[prost(message, optional, tag = "2")]
     pub outcome: ::core::option::Option<Outcome>,
+    /// The node that reported.
     #[prost(string, tag = "3")]
     pub node: ::prost::alloc::string::String,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "4")]
     pub at_ms: u64,
 }
 /// An operator settled an INDETERMINATE task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Resolved {
+    /// What the operator decided.
     #[prost(enumeration = "ResolveAs", tag = "1")]
     pub r#as: i32,
+    /// Why, for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Who decided.
     #[prost(message, optional, tag = "3")]
     pub actor: ::core::option::Option<Actor>,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "4")]
     pub at_ms: u64,
 }
 /// The history before this was archived and replaced by this summary.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Archived {
+    /// The request, so that its key keeps meaning this task.
     #[prost(message, optional, tag = "1")]
     pub submitted: ::core::option::Option<Submitted>,
+    /// The state the task ended in.
     #[prost(enumeration = "TaskState", tag = "2")]
     pub state: i32,
+    /// How it ended.
     #[prost(message, optional, tag = "3")]
     pub outcome: ::core::option::Option<Outcome>,
+    /// Attempts that were started.
     #[prost(uint32, tag = "4")]
     pub attempts: u32,
+    /// Commits that were archived.
     #[prost(uint64, tag = "5")]
     pub commits: u64,
+    /// Gateway's or scheduler's clock when this was written, Unix milliseconds.
     #[prost(uint64, tag = "6")]
     pub at_ms: u64,
+    /// Where the archived history is; empty when it was removed.
     #[prost(string, tag = "7")]
     pub reference: ::prost::alloc::string::String,
 }
+/// Why an attempt will not produce the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ReleaseReason {
@@ -596,12 +672,16 @@ impl ReleaseReason {
         }
     }
 }
+/// What becomes of a task whose outcome nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ResolveAs {
     Unspecified = 0,
+    /// It ends as succeeded.
     Succeeded = 1,
+    /// It ends as failed.
     Failed = 2,
+    /// It waits for another attempt.
     Retry = 3,
 }
 impl ResolveAs {
@@ -633,13 +713,21 @@ impl ResolveAs {
 #[repr(i32)]
 pub enum TaskState {
     Unspecified = 0,
+    /// Waits for a node, or for its next attempt.
     Pending = 1,
+    /// An attempt has started.
     Running = 2,
+    /// An attempt started and nobody knows how it ended. Not over: it can be resolved.
     Indeterminate = 3,
+    /// Over: the program ended with exit code 0.
     Succeeded = 4,
+    /// Over: it ran and did not succeed, or could not be started.
     Failed = 5,
+    /// Over: cancelled, with proof that nothing of it runs.
     Cancelled = 6,
+    /// Over: the node's owner does not allow it.
     Denied = 7,
+    /// Over: its deadline passed.
     Expired = 8,
 }
 impl TaskState {
@@ -676,6 +764,7 @@ impl TaskState {
         }
     }
 }
+/// What an agent sends.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentFrame {
     #[prost(oneof = "agent_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 80")]
@@ -705,6 +794,7 @@ pub mod agent_frame {
         Output(super::OutputReport),
     }
 }
+/// What a gateway sends.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GatewayFrame {
     #[prost(
@@ -749,8 +839,10 @@ pub struct Hello {
     /// Protocol versions the agent speaks, lowest and highest.
     #[prost(uint32, tag = "1")]
     pub min_version: u32,
+    /// The highest version.
     #[prost(uint32, tag = "2")]
     pub max_version: u32,
+    /// Name of this node.
     #[prost(string, tag = "3")]
     pub node: ::prost::alloc::string::String,
     /// 32 hex digits: the life of this node's journal.
@@ -762,48 +854,63 @@ pub struct Hello {
     /// Grows with every connection of the session.
     #[prost(uint64, tag = "6")]
     pub generation: u64,
+    /// What the machine is and can do.
     #[prost(message, optional, tag = "7")]
     pub manifest: ::core::option::Option<Manifest>,
+    /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "8")]
     pub journal: ::core::option::Option<JournalHead>,
     /// Attempts the node knows of and whose outcome was not acknowledged.
     #[prost(message, repeated, tag = "9")]
     pub attempts: ::prost::alloc::vec::Vec<KnownAttempt>,
+    /// Attempts the node runs at the same time, at most.
     #[prost(uint32, tag = "10")]
     pub slots: u32,
+    /// How many of them are free.
     #[prost(uint32, tag = "11")]
     pub slots_free: u32,
+    /// Version of the agent's program.
     #[prost(string, tag = "12")]
     pub agent_version: ::prost::alloc::string::String,
 }
 /// What a machine is and can do, as probed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Manifest {
+    /// The machine's own name; for people.
     #[prost(string, tag = "1")]
     pub hostname: ::prost::alloc::string::String,
+    /// For example "linux".
     #[prost(string, tag = "2")]
     pub os: ::prost::alloc::string::String,
+    /// For example "x86_64".
     #[prost(string, tag = "3")]
     pub arch: ::prost::alloc::string::String,
+    /// Processors the agent may use.
     #[prost(uint32, tag = "4")]
     pub cpus: u32,
+    /// Main memory, bytes.
     #[prost(uint64, tag = "5")]
     pub memory_bytes: u64,
     /// Abilities, each with a version where it has one.
     #[prost(message, repeated, tag = "6")]
     pub capabilities: ::prost::alloc::vec::Vec<Capability>,
+    /// The owner's own words for this node; matched like capabilities.
     #[prost(btree_map = "string, string", tag = "7")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Version of the system's kernel; for people.
     #[prost(string, tag = "8")]
     pub kernel: ::prost::alloc::string::String,
 }
+/// One ability of a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Capability {
+    /// For example "python".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// For example "3.11.2"; empty when it has none.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
     /// Where it was found; for people.
@@ -813,29 +920,39 @@ pub struct Capability {
 /// The newest entry of the node's journal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JournalHead {
+    /// Number of entries.
     #[prost(uint64, tag = "1")]
     pub size: u64,
     /// 64 hex digits.
     #[prost(string, tag = "2")]
     pub leaf: ::prost::alloc::string::String,
 }
+/// An attempt the node knows of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KnownAttempt {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// What the node knows of it.
     #[prost(enumeration = "AttemptPhase", tag = "4")]
     pub phase: i32,
 }
+/// Accepts the connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
+    /// The protocol version both will speak.
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// Name of the gateway.
     #[prost(string, tag = "2")]
     pub gateway: ::prost::alloc::string::String,
+    /// How often each side sends a heartbeat.
     #[prost(uint32, tag = "3")]
     pub heartbeat_ms: u32,
     /// Silence after which either side gives the connection up.
@@ -847,55 +964,73 @@ pub struct Welcome {
     /// The pause before reconnecting is never shorter than this.
     #[prost(uint32, tag = "6")]
     pub min_backoff_ms: u32,
+    /// The workspace the node belongs to.
     #[prost(string, tag = "7")]
     pub workspace: ::prost::alloc::string::String,
     /// Gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "8")]
     pub now_ms: u64,
 }
+/// Says that the agent lives, and what it has room for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentHeartbeat {
+    /// Counts the heartbeats of this connection.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// Attempts the node runs at the same time, at most.
     #[prost(uint32, tag = "2")]
     pub slots: u32,
+    /// How many of them are free.
     #[prost(uint32, tag = "3")]
     pub slots_free: u32,
+    /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "4")]
     pub journal: ::core::option::Option<JournalHead>,
 }
+/// Says that the gateway lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GatewayHeartbeat {
+    /// Counts the heartbeats of this connection.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// Gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "2")]
     pub now_ms: u64,
 }
 /// A proposal. Nothing was written for it and it may be stale; only a claim makes it real.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Offer {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// The key the task was submitted under.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// Number the attempt will have.
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
     /// Revision of the task that the claim must meet.
     #[prost(uint64, tag = "5")]
     pub fence: u64,
+    /// What to do.
     #[prost(message, optional, tag = "6")]
     pub spec: ::core::option::Option<TaskSpec>,
+    /// Who asked for the task.
     #[prost(message, optional, tag = "7")]
     pub actor: ::core::option::Option<Actor>,
+    /// Requirements the node was chosen by.
     #[prost(string, repeated, tag = "8")]
     pub capability_required: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The task's deadline, Unix milliseconds; 0 is none.
     #[prost(uint64, tag = "9")]
     pub deadline_at_ms: u64,
+    /// Longest run of the attempt; defaults are filled in.
     #[prost(uint64, tag = "10")]
     pub run_timeout_ms: u64,
+    /// Most bytes of output to keep; defaults are filled in.
     #[prost(uint64, tag = "11")]
     pub output_limit_bytes: u64,
     /// Identifies this offer in Claim, Busy, Go and NoGo.
@@ -905,105 +1040,143 @@ pub struct Offer {
 /// The node takes the offer: it holds a slot and waits for Go.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Claim {
+    /// The offer this is about.
     #[prost(uint64, tag = "1")]
     pub offer_id: u64,
+    /// Workspace of the task.
     #[prost(string, tag = "2")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "3")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
+    /// The fence of the offer.
     #[prost(uint64, tag = "5")]
     pub fence: u64,
+    /// Free slots, this claim counted.
     #[prost(uint32, tag = "6")]
     pub slots_free: u32,
 }
 /// The node does not take the offer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Busy {
+    /// The offer this is about.
     #[prost(uint64, tag = "1")]
     pub offer_id: u64,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Why not.
     #[prost(enumeration = "BusyReason", tag = "3")]
     pub reason: i32,
+    /// How many of them are free.
     #[prost(uint32, tag = "4")]
     pub slots_free: u32,
+    /// Set when the agent takes no work at all.
     #[prost(message, optional, tag = "5")]
     pub error: ::core::option::Option<Error>,
 }
 /// `Started` is in the log: run it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Go {
+    /// The claim this answers.
     #[prost(uint64, tag = "1")]
     pub offer_id: u64,
+    /// Workspace of the task.
     #[prost(string, tag = "2")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "3")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
     /// Revision of Started.
     #[prost(uint64, tag = "5")]
     pub fence: u64,
+    /// The session that claimed; another one must not start it.
     #[prost(string, tag = "6")]
     pub session: ::prost::alloc::string::String,
 }
 /// The claim came too late or was refused: forget it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoGo {
+    /// The claim this answers.
     #[prost(uint64, tag = "1")]
     pub offer_id: u64,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// Why not.
     #[prost(message, optional, tag = "4")]
     pub error: ::core::option::Option<Error>,
 }
+/// How an attempt ended. Sent again after each connect until it is acknowledged.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OutcomeReport {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// Revision of `Started`.
     #[prost(uint64, tag = "4")]
     pub fence: u64,
+    /// How it ended.
     #[prost(message, optional, tag = "5")]
     pub outcome: ::core::option::Option<Outcome>,
 }
 /// The outcome is durable in the log, or was there already, or will never be wanted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutcomeAck {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
 }
+/// A piece of output. Sent again from the acknowledged offset after each connect.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputReport {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// The piece.
     #[prost(message, optional, tag = "4")]
     pub chunk: ::core::option::Option<OutputChunk>,
 }
 /// Everything below `offset` is durable. An offset below what was sent asks for the rest again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputAck {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// Bytes of output that are durable.
     #[prost(uint64, tag = "4")]
     pub offset: u64,
     /// The sender must continue from `offset`.
@@ -1016,73 +1189,96 @@ pub struct OutputAck {
 /// More output may be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Credit {
+    /// Bytes of output that may be sent in addition.
     #[prost(uint64, tag = "1")]
     pub output_bytes: u64,
 }
 /// What do you know about this attempt?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Query {
+    /// Comes back in the answer.
     #[prost(uint64, tag = "1")]
     pub query_id: u64,
+    /// Workspace of the task.
     #[prost(string, tag = "2")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "3")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
 }
+/// What the node knows of an attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QueryAnswer {
+    /// Ties the answer to the question.
     #[prost(uint64, tag = "1")]
     pub query_id: u64,
+    /// What the node knows of it.
     #[prost(enumeration = "AttemptPhase", tag = "2")]
     pub phase: i32,
+    /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "3")]
     pub journal: ::core::option::Option<JournalHead>,
+    /// The life of the node's journal (32 hex digits).
     #[prost(string, tag = "4")]
     pub incarnation: ::prost::alloc::string::String,
 }
+/// End this attempt, whatever it is doing, and report its outcome.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cancel {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+    /// Why, for people.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// Comes back in the answer.
     #[prost(uint64, tag = "5")]
     pub query_id: u64,
 }
+/// What the node knew of the attempt when the cancel came; the proof is the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelAnswer {
+    /// Ties the answer to the question.
     #[prost(uint64, tag = "1")]
     pub query_id: u64,
+    /// What the node knows of it.
     #[prost(enumeration = "AttemptPhase", tag = "2")]
     pub phase: i32,
 }
 /// The gateway is going away: finish what was said and reconnect elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {
+    /// Milliseconds until the gateway closes the connection.
     #[prost(uint32, tag = "1")]
     pub grace_ms: u32,
 }
 /// The agent is going away and takes no more offers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Leaving {
+    /// Why, for people.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
 /// The connection is refused or ended for cause.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refuse {
+    /// Why, and what to do about it.
     #[prost(message, optional, tag = "1")]
     pub error: ::core::option::Option<Error>,
     /// Do not reconnect before this many milliseconds; 0 leaves it to the agent.
     #[prost(uint32, tag = "2")]
     pub retry_after_ms: u32,
 }
+/// How far an attempt has come on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AttemptPhase {
@@ -1122,13 +1318,16 @@ impl AttemptPhase {
         }
     }
 }
+/// Why a node does not take an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BusyReason {
     Unspecified = 0,
+    /// All slots are taken.
     NoSlot = 1,
     /// The node saw this attempt before and never starts it again.
     KnownAttempt = 2,
+    /// The agent is going away.
     Leaving = 3,
     /// The agent takes no work at all at present (journal, policy, disk); see error.
     Unable = 4,
@@ -1171,6 +1370,7 @@ pub mod agent_gateway_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    /// Spoken by gateways; called by agents.
     #[derive(Debug, Clone)]
     pub struct AgentGatewayClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1293,6 +1493,7 @@ pub mod agent_gateway_server {
             request: tonic::Request<tonic::Streaming<super::AgentFrame>>,
         ) -> std::result::Result<tonic::Response<Self::ConnectStream>, tonic::Status>;
     }
+    /// Spoken by gateways; called by agents.
     #[derive(Debug)]
     pub struct AgentGatewayServer<T> {
         inner: Arc<T>,
@@ -1455,21 +1656,26 @@ pub mod agent_gateway_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Asks for a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitTaskRequest {
+    /// What to do.
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<TaskSpec>,
     /// 1 to 256 bytes. Empty: the server makes one, and a repeat is a new task.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// Who asked.
     #[prost(message, optional, tag = "3")]
     pub actor: ::core::option::Option<Actor>,
     /// Answer only when the task is over (or after this many milliseconds). 0: answer at once.
     #[prost(uint64, tag = "4")]
     pub wait_ms: u64,
 }
+/// The accepted task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitTaskResponse {
+    /// The task, new or from an earlier request with the same key.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
     /// False when the task existed already.
@@ -1479,31 +1685,43 @@ pub struct SubmitTaskResponse {
 /// A task as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Task {
+    /// Workspace it belongs to.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// Derived from workspace and idempotency key.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
+    /// The key the task was submitted under.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// What to do, as its author wrote it.
     #[prost(message, optional, tag = "4")]
     pub spec: ::core::option::Option<TaskSpec>,
+    /// Who asked.
     #[prost(message, optional, tag = "5")]
     pub actor: ::core::option::Option<Actor>,
+    /// Where it stands.
     #[prost(enumeration = "TaskState", tag = "6")]
     pub state: i32,
+    /// When it was accepted, Unix milliseconds.
     #[prost(uint64, tag = "7")]
     pub submitted_at_ms: u64,
     /// The current or last attempt; 0 when none started.
     #[prost(uint32, tag = "8")]
     pub attempt: u32,
+    /// The node of that attempt; empty when none started.
     #[prost(string, tag = "9")]
     pub node: ::prost::alloc::string::String,
+    /// When that attempt started, Unix milliseconds; 0 when none did.
     #[prost(uint64, tag = "10")]
     pub started_at_ms: u64,
+    /// When the task was over, Unix milliseconds; 0 while it is not.
     #[prost(uint64, tag = "11")]
     pub ended_at_ms: u64,
+    /// How it ended; absent while it has not.
     #[prost(message, optional, tag = "12")]
     pub outcome: ::core::option::Option<Outcome>,
+    /// Somebody asked for cancellation.
     #[prost(bool, tag = "13")]
     pub cancel_requested: bool,
     /// Position of the newest event.
@@ -1512,26 +1730,34 @@ pub struct Task {
     /// What is known about an INDETERMINATE task.
     #[prost(string, tag = "15")]
     pub evidence: ::prost::alloc::string::String,
+    /// Not tried again before this time, Unix milliseconds; 0 when nothing is waited for.
     #[prost(uint64, tag = "16")]
     pub retry_at_ms: u64,
+    /// When it expires, Unix milliseconds; 0 is never.
     #[prost(uint64, tag = "17")]
     pub deadline_at_ms: u64,
 }
+/// Asks for one task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTaskRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
 }
+/// One task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetTaskResponse {
+    /// The task as it stands now.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
 }
+/// Asks for a page of tasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksRequest {
     /// Empty: all.
     #[prost(enumeration = "TaskState", repeated, tag = "1")]
     pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Only tasks whose current or last attempt is on this node; empty: any.
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
     /// All must match.
@@ -1540,16 +1766,20 @@ pub struct ListTasksRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Only tasks submitted after this, Unix milliseconds; 0: any.
     #[prost(uint64, tag = "4")]
     pub submitted_after_ms: u64,
+    /// Only tasks submitted before this, Unix milliseconds; 0: any.
     #[prost(uint64, tag = "5")]
     pub submitted_before_ms: u64,
     /// 1 to 1000; 0 means 100.
     #[prost(uint32, tag = "6")]
     pub page_size: u32,
+    /// `next_page_token` of the page before; empty begins.
     #[prost(string, tag = "7")]
     pub page_token: ::prost::alloc::string::String,
 }
+/// A page of tasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksResponse {
     /// Newest first.
@@ -1559,41 +1789,57 @@ pub struct ListTasksResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+/// Asks that a task end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelTaskRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Who asked.
     #[prost(message, optional, tag = "3")]
     pub actor: ::core::option::Option<Actor>,
 }
+/// The task after the request was recorded.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CancelTaskResponse {
+    /// The task as it stands now.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
 }
+/// Decides what becomes of an INDETERMINATE task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResolveTaskRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
+    /// The decision.
     #[prost(enumeration = "ResolveAs", tag = "2")]
     pub r#as: i32,
+    /// Why, for people; at most 4096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Who asked.
     #[prost(message, optional, tag = "4")]
     pub actor: ::core::option::Option<Actor>,
 }
+/// The task after the decision.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResolveTaskResponse {
+    /// The task as it stands now.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
 }
+/// Asks why a task is where it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainTaskRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
 }
+/// Why a task is not running.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainTaskResponse {
     /// One sentence.
@@ -1602,28 +1848,36 @@ pub struct ExplainTaskResponse {
     /// What would change it.
     #[prost(string, repeated, tag = "2")]
     pub suggestions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The nodes that were looked at, nearest to a match first.
     #[prost(message, repeated, tag = "3")]
     pub nodes: ::prost::alloc::vec::Vec<NodeVerdict>,
     /// Nodes beyond those listed.
     #[prost(uint64, tag = "4")]
     pub more_nodes: u64,
+    /// Waiting tasks that come before this one.
     #[prost(uint64, tag = "5")]
     pub queued_ahead: u64,
 }
+/// Whether one node could take the task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeVerdict {
+    /// The node.
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
+    /// It has all that the task requires.
     #[prost(bool, tag = "2")]
     pub eligible: bool,
+    /// It is connected.
     #[prost(bool, tag = "3")]
     pub online: bool,
     /// What it lacks; empty when eligible.
     #[prost(string, repeated, tag = "4")]
     pub lacks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Asks for a page of a task's history.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTaskHistoryRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
     /// Only commits after this revision.
@@ -1633,46 +1887,58 @@ pub struct GetTaskHistoryRequest {
     #[prost(uint32, tag = "3")]
     pub page_size: u32,
 }
+/// One commit of a task's history.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HistoryEntry {
+    /// Position of the commit; grows within a task, with gaps.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
+    /// UUID of the commit.
     #[prost(string, tag = "2")]
     pub commit_id: ::prost::alloc::string::String,
     /// Log's clock, Unix milliseconds.
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
+    /// What happened.
     #[prost(message, optional, tag = "4")]
     pub commit: ::core::option::Option<Commit>,
     /// The state after this commit.
     #[prost(enumeration = "TaskState", tag = "5")]
     pub state: i32,
 }
+/// A page of a task's history.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetTaskHistoryResponse {
+    /// Oldest first.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<HistoryEntry>,
     /// 0 when there are no more.
     #[prost(uint64, tag = "2")]
     pub next_after_revision: u64,
 }
+/// Asks to follow a task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchTaskRequest {
+    /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
+    /// Only commits after this revision; 0: from the first.
     #[prost(uint64, tag = "2")]
     pub after_revision: u64,
+    /// Send output too.
     #[prost(bool, tag = "3")]
     pub include_output: bool,
     /// Where to resume the output: of this attempt (0: from the first), at this offset.
     #[prost(uint32, tag = "4")]
     pub output_attempt: u32,
+    /// Offset in the output of that attempt to go on from.
     #[prost(uint64, tag = "5")]
     pub output_offset: u64,
     /// End the call when the current state has been sent.
     #[prost(bool, tag = "6")]
     pub no_follow: bool,
 }
+/// One step of what is followed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchTaskResponse {
     #[prost(oneof = "watch_task_response::Update", tags = "1, 2, 3")]
@@ -1691,91 +1957,137 @@ pub mod watch_task_response {
         CaughtUp(super::CaughtUp),
     }
 }
+/// Output of one attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchOutput {
+    /// The attempt that wrote it.
     #[prost(uint32, tag = "1")]
     pub attempt: u32,
+    /// The piece.
     #[prost(message, optional, tag = "2")]
     pub chunk: ::core::option::Option<OutputChunk>,
 }
+/// From here on it is live.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CaughtUp {
+    /// The task as it stands now.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
 }
+/// A node as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
+    /// Workspace it belongs to.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// Name of the node.
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
+    /// A gateway holds a connection of it.
     #[prost(bool, tag = "3")]
     pub online: bool,
+    /// What the machine is and can do.
     #[prost(message, optional, tag = "4")]
     pub manifest: ::core::option::Option<Manifest>,
+    /// Attempts the node runs at the same time, at most.
     #[prost(uint32, tag = "5")]
     pub slots: u32,
+    /// How many of them are free.
     #[prost(uint32, tag = "6")]
     pub slots_free: u32,
+    /// The agent's session (UUID).
     #[prost(string, tag = "7")]
     pub session: ::prost::alloc::string::String,
+    /// The gateway that holds its connection; empty when offline.
     #[prost(string, tag = "8")]
     pub gateway: ::prost::alloc::string::String,
+    /// Version of the agent's program.
     #[prost(string, tag = "9")]
     pub agent_version: ::prost::alloc::string::String,
+    /// The life of the node's journal (32 hex digits).
     #[prost(string, tag = "10")]
     pub incarnation: ::prost::alloc::string::String,
+    /// When it was last heard of, Unix milliseconds.
     #[prost(uint64, tag = "11")]
     pub last_seen_ms: u64,
+    /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "12")]
     pub journal: ::core::option::Option<JournalHead>,
 }
+/// Asks for a page of nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNodesRequest {
     /// Requirements all of which must be met; empty lists all.
     #[prost(string, repeated, tag = "1")]
     pub require: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only nodes that are connected.
     #[prost(bool, tag = "2")]
     pub online_only: bool,
+    /// 1 to 1000; 0 means 100.
     #[prost(uint32, tag = "3")]
     pub page_size: u32,
+    /// `next_page_token` of the page before; empty begins.
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
 }
+/// A page of nodes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListNodesResponse {
+    /// By name.
     #[prost(message, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<Node>,
+    /// Empty when this was the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+/// Asks for one node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetNodeRequest {
+    /// The node.
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
 }
+/// One node.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetNodeResponse {
+    /// The node.
     #[prost(message, optional, tag = "1")]
     pub node: ::core::option::Option<Node>,
 }
+/// Asks what answers here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetServerInfoRequest {}
+/// What answers here.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetServerInfoResponse {
+    /// Version of the gateway's program.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
+    /// Name of the gateway.
     #[prost(string, tag = "2")]
     pub gateway: ::prost::alloc::string::String,
+    /// "embedded", "jetstream" or "memory".
     #[prost(string, tag = "3")]
     pub log_backend: ::prost::alloc::string::String,
     /// What an acknowledgement means on this log, for people.
     #[prost(string, tag = "4")]
     pub durability: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "5")]
     pub now_ms: u64,
+    /// Names of optional abilities this server has.
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Asks for a copy of the log. The server chooses where it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupRequest {}
+/// Where the copy is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupResponse {
+    /// Where the copy lies on the server's machine; it can be used as a data directory.
+    #[prost(string, tag = "1")]
+    pub directory: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -1789,6 +2101,7 @@ pub mod cortex_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    /// Spoken by gateways; called by clients.
     #[derive(Debug, Clone)]
     pub struct CortexClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1883,6 +2196,7 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "SubmitTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// A task as it stands now.
         pub async fn get_task(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTaskRequest>,
@@ -1904,6 +2218,7 @@ pub mod cortex_client {
             req.extensions_mut().insert(GrpcMethod::new("cortex.v1.Cortex", "GetTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Tasks of the workspace, newest first, filtered, in pages.
         pub async fn list_tasks(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTasksRequest>,
@@ -2003,6 +2318,7 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "ExplainTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// A task's commits in order, in pages.
         pub async fn get_task_history(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTaskHistoryRequest>,
@@ -2052,6 +2368,7 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "WatchTask"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Nodes of the workspace, filtered, in pages.
         pub async fn list_nodes(
             &mut self,
             request: impl tonic::IntoRequest<super::ListNodesRequest>,
@@ -2076,6 +2393,7 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "ListNodes"));
             self.inner.unary(req, path, codec).await
         }
+        /// One node.
         pub async fn get_node(
             &mut self,
             request: impl tonic::IntoRequest<super::GetNodeRequest>,
@@ -2097,6 +2415,7 @@ pub mod cortex_client {
             req.extensions_mut().insert(GrpcMethod::new("cortex.v1.Cortex", "GetNode"));
             self.inner.unary(req, path, codec).await
         }
+        /// What answers here, and how durable its yes is.
         pub async fn get_server_info(
             &mut self,
             request: impl tonic::IntoRequest<super::GetServerInfoRequest>,
@@ -2119,6 +2438,31 @@ pub mod cortex_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "GetServerInfo"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Copies the log and its outputs, while everything goes on, into a new directory on the server.
+        pub async fn create_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Cortex/CreateBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Cortex", "CreateBackup"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -2145,10 +2489,12 @@ pub mod cortex_server {
             tonic::Response<super::SubmitTaskResponse>,
             tonic::Status,
         >;
+        /// A task as it stands now.
         async fn get_task(
             &self,
             request: tonic::Request<super::GetTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::GetTaskResponse>, tonic::Status>;
+        /// Tasks of the workspace, newest first, filtered, in pages.
         async fn list_tasks(
             &self,
             request: tonic::Request<super::ListTasksRequest>,
@@ -2180,6 +2526,7 @@ pub mod cortex_server {
             tonic::Response<super::ExplainTaskResponse>,
             tonic::Status,
         >;
+        /// A task's commits in order, in pages.
         async fn get_task_history(
             &self,
             request: tonic::Request<super::GetTaskHistoryRequest>,
@@ -2198,6 +2545,7 @@ pub mod cortex_server {
             &self,
             request: tonic::Request<super::WatchTaskRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchTaskStream>, tonic::Status>;
+        /// Nodes of the workspace, filtered, in pages.
         async fn list_nodes(
             &self,
             request: tonic::Request<super::ListNodesRequest>,
@@ -2205,10 +2553,12 @@ pub mod cortex_server {
             tonic::Response<super::ListNodesResponse>,
             tonic::Status,
         >;
+        /// One node.
         async fn get_node(
             &self,
             request: tonic::Request<super::GetNodeRequest>,
         ) -> std::result::Result<tonic::Response<super::GetNodeResponse>, tonic::Status>;
+        /// What answers here, and how durable its yes is.
         async fn get_server_info(
             &self,
             request: tonic::Request<super::GetServerInfoRequest>,
@@ -2216,7 +2566,16 @@ pub mod cortex_server {
             tonic::Response<super::GetServerInfoResponse>,
             tonic::Status,
         >;
+        /// Copies the log and its outputs, while everything goes on, into a new directory on the server.
+        async fn create_backup(
+            &self,
+            request: tonic::Request<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        >;
     }
+    /// Spoken by gateways; called by clients.
     #[derive(Debug)]
     pub struct CortexServer<T> {
         inner: Arc<T>,
@@ -2777,6 +3136,51 @@ pub mod cortex_server {
                     };
                     Box::pin(fut)
                 }
+                "/cortex.v1.Cortex/CreateBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackupSvc<T: Cortex>(pub Arc<T>);
+                    impl<
+                        T: Cortex,
+                    > tonic::server::UnaryService<super::CreateBackupRequest>
+                    for CreateBackupSvc<T> {
+                        type Response = super::CreateBackupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cortex>::create_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2817,6 +3221,7 @@ pub mod cortex_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What a scheduler asks of the gateway that holds a session.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DispatchRequest {
     /// Scheduler that asks.
@@ -2840,8 +3245,10 @@ pub mod dispatch_request {
 /// An offer with what the gateway must record when the node claims it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DispatchOffer {
+    /// What the agent will see.
     #[prost(message, optional, tag = "1")]
     pub offer: ::core::option::Option<Offer>,
+    /// Scheduler's clock, Unix milliseconds.
     #[prost(uint64, tag = "2")]
     pub offered_at_ms: u64,
     /// Why this node, for people.
@@ -2854,6 +3261,7 @@ pub struct DispatchOffer {
     #[prost(uint64, tag = "5")]
     pub next_n: u64,
 }
+/// The node's answer, or the gateway's when it cannot ask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchReply {
     #[prost(oneof = "dispatch_reply::Body", tags = "1, 2, 3, 4, 5")]
@@ -2877,40 +3285,53 @@ pub mod dispatch_reply {
         Gone(super::SessionGone),
     }
 }
+/// Nobody is there under this session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionGone {}
 /// A node as its gateway sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodePresence {
+    /// Workspace of the node.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The node.
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
+    /// The agent's session (UUID).
     #[prost(string, tag = "3")]
     pub session: ::prost::alloc::string::String,
+    /// The life of the node's journal (32 hex digits).
     #[prost(string, tag = "4")]
     pub incarnation: ::prost::alloc::string::String,
     /// Connection of the session; a higher one wins.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// Attempts the node runs at the same time, at most.
     #[prost(uint32, tag = "6")]
     pub slots: u32,
+    /// How many of them are free.
     #[prost(uint32, tag = "7")]
     pub slots_free: u32,
+    /// What the machine is and can do.
     #[prost(message, optional, tag = "8")]
     pub manifest: ::core::option::Option<Manifest>,
+    /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "9")]
     pub journal: ::core::option::Option<JournalHead>,
+    /// Version of the agent's program.
     #[prost(string, tag = "10")]
     pub agent_version: ::prost::alloc::string::String,
+    /// When this connection began, by the gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "11")]
     pub connected_at_ms: u64,
+    /// When something last came from it, by the gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "12")]
     pub last_seen_ms: u64,
 }
 /// Says that the gateway lives and how many changes it has announced.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PresenceHeartbeat {
+    /// Name of the gateway.
     #[prost(string, tag = "1")]
     pub gateway: ::prost::alloc::string::String,
     /// Changes with every start of the gateway.
@@ -2919,64 +3340,85 @@ pub struct PresenceHeartbeat {
     /// Number of the last delta.
     #[prost(uint64, tag = "3")]
     pub version: u64,
+    /// Nodes connected to this gateway.
     #[prost(uint32, tag = "4")]
     pub nodes: u32,
 }
+/// Changes since the delta before.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PresenceDelta {
+    /// Name of the gateway.
     #[prost(string, tag = "1")]
     pub gateway: ::prost::alloc::string::String,
+    /// Changes with every start of the gateway.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
     /// 1, 2, 3... within the epoch; a gap asks for a snapshot.
     #[prost(uint64, tag = "3")]
     pub version: u64,
+    /// Nodes that came, or whose state changed.
     #[prost(message, repeated, tag = "4")]
     pub changed: ::prost::alloc::vec::Vec<NodePresence>,
+    /// Sessions that ended.
     #[prost(message, repeated, tag = "5")]
     pub gone: ::prost::alloc::vec::Vec<NodeGone>,
 }
+/// A session that ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeGone {
+    /// Workspace of the node.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The node.
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
+    /// The agent's session (UUID).
     #[prost(string, tag = "3")]
     pub session: ::prost::alloc::string::String,
 }
+/// Asks a gateway for all its nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PresenceSnapshotRequest {
     /// Continue after this node ("workspace/node"); empty starts at the beginning.
     #[prost(string, tag = "1")]
     pub after: ::prost::alloc::string::String,
 }
+/// A page of the nodes of a gateway.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PresenceSnapshot {
+    /// Name of the gateway.
     #[prost(string, tag = "1")]
     pub gateway: ::prost::alloc::string::String,
+    /// Changes with every start of the gateway.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
+    /// Number of the last delta this includes.
     #[prost(uint64, tag = "3")]
     pub version: u64,
+    /// By workspace and node.
     #[prost(message, repeated, tag = "4")]
     pub nodes: ::prost::alloc::vec::Vec<NodePresence>,
     /// Empty on the last page.
     #[prost(string, tag = "5")]
     pub next_after: ::prost::alloc::string::String,
 }
+/// Says that a scheduler lives and how far it has read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SchedulerHeartbeat {
+    /// Name of the scheduler.
     #[prost(string, tag = "1")]
     pub scheduler: ::prost::alloc::string::String,
     /// Last revision applied, per shard.
     #[prost(uint64, repeated, tag = "2")]
     pub applied: ::prost::alloc::vec::Vec<u64>,
 }
+/// Asks the owner of a task why it is not running.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainRequest {
+    /// Workspace of the task.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// The task.
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
 }

@@ -7,6 +7,7 @@ mod apply;
 pub mod decide;
 mod explain;
 mod groups;
+mod ownership;
 mod placing;
 mod propose;
 mod refresh;
@@ -16,6 +17,7 @@ mod state;
 pub mod task;
 
 pub use explain::{Explanation, NodeVerdict};
+pub use ownership::owned_shards;
 pub use scheduler::{
     AppendResult, AttemptAt, Counters, NodeView, Offer, OfferAnswer, Phase, Proposal,
     RecordedCommit, Refusal, Scheduler,

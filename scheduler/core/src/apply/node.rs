@@ -68,6 +68,20 @@ impl Scheduler {
         }
     }
 
+    /// A node that was connected once, as it was remembered elsewhere: for explanations. What is connected is not changed.
+    pub fn node_known(&mut self, view: NodeView, now: UnixMillis) {
+        let ws = self.workspace(&view.workspace);
+        let ix = self.node_record(ws, &view.node);
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        if node.online.is_some() || node.gone_at.is_some() {
+            return;
+        }
+        node.facts = view.facts;
+        node.slots = view.slots;
+        node.gone_at = Some(now);
+        self.remember_away(ws, ix, now);
+    }
+
     /// A gateway lost a node's session. Only the gateway that holds the present connection can say so.
     pub fn node_gone(
         &mut self,

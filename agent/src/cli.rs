@@ -1,0 +1,187 @@
+//! The agent's command line, for the stand-alone program and for `cortex`, which carries the agent inside.
+
+use crate::config::Config;
+use crate::guard;
+use clap::{Args, Parser, Subcommand};
+use cortex_model::{Code, Fault};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code when another agent uses the data directory: whoever supervises need not try again at once.
+const EXIT_LOCKED: u8 = 75;
+
+#[derive(Debug, Parser)]
+#[command(name = "cortex-agent", version, about = "Runs tasks on this machine for its owner.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to a gateway and take work that the policy allows, until stopped.
+    Run(Run),
+    /// Ends what an agent started, once it is gone. Started by the agent itself.
+    #[command(name = guard::SUBCOMMAND, hide = true)]
+    Guard,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Directory of the journal, waiting output and the policy.
+    #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Configuration file (TOML); without it, agent.toml in the data directory if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The gateway, for example http://127.0.0.1:7700.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// File that says where the gateway is, as 'cortex up' writes it; read anew before every connection.
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    endpoint_file: Option<PathBuf>,
+    /// Write a first policy that allows a few reading programs, if there is none.
+    #[arg(long)]
+    starter_policy: bool,
+    /// File with the token that is shown to the gateway (mode 0600).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The node's id; only when the journal begins.
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// Tasks that may run at the same time.
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// A label of the node; may be given more than once.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// The policy file; without it, policy.toml in the data directory.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+/// Runs the agent's command line. `args` begin with the program's name. `inside` are the arguments by which the
+/// present program reaches this function, when it is not the agent's own.
+pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Nothing is left to say when even this cannot be printed.
+            err.print().ok();
+            return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command {
+        Command::Guard => guard::main(),
+        Command::Run(run) => match serve(run, inside) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                let mut out = std::io::stderr().lock();
+                writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
+                if fault.code == Code::DataDirLocked {
+                    ExitCode::from(EXIT_LOCKED)
+                } else {
+                    ExitCode::FAILURE
+                }
+            }
+        },
+    }
+}
+
+fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
+    log();
+    let config = configure(run, inside)?;
+    let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
+    // One thread: an idle agent is small, and processes are started from a thread that stays.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 * 1024)
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let asked = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            asked.cancel();
+        });
+        crate::run(config, stop).await
+    })
+}
+
+fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
+    let mut config = Config::new(&run.data_dir, "");
+    let own = run.data_dir.join("agent.toml");
+    match run.config {
+        Some(path) => config.read(&path)?,
+        None if own.exists() => config.read(&own)?,
+        None => {}
+    }
+    if let Some(server) = run.server {
+        config.server = server;
+    }
+    if let Some(path) = run.endpoint_file {
+        config.server = format!("{}{}", crate::tunnel::FILE_PREFIX, path.display());
+    }
+    if config.server.is_empty() {
+        return Err(Fault::new(Code::Usage, "no gateway is named").with_hint("pass --server URL"));
+    }
+    if let Some(path) = run.token_file {
+        config.token_file = path;
+    }
+    if let Some(path) = run.policy {
+        config.policy = path;
+    }
+    if run.starter_policy {
+        first_policy(&config)?;
+    }
+    if let Some(node) = run.node {
+        cortex_model::NodeId::parse(&node)?;
+        config.node = node;
+    }
+    config.slots = run.slots.unwrap_or(config.slots);
+    for label in run.labels {
+        let (key, value) = label
+            .split_once('=')
+            .ok_or_else(|| Fault::new(Code::Usage, format!("label {label:?} is not KEY=VALUE")))?;
+        config.labels.insert(key.to_owned(), value.to_owned());
+    }
+    if let Ok(program) = std::env::current_exe() {
+        config.guard = vec![program.into_os_string()];
+        config.guard.extend(inside.iter().map(OsString::from));
+        config.guard.push(guard::SUBCOMMAND.into());
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// Writes the starter policy where there is none, and says so.
+fn first_policy(config: &Config) -> Result<(), Fault> {
+    let failed = |err: std::io::Error| {
+        Fault::new(Code::AgentUnable, format!("{}: {err}", config.policy.display()))
+    };
+    crate::config::prepare(&config.data_dir)?;
+    if crate::policy_file::write_starter(&config.policy).map_err(failed)? {
+        tracing::info!(file = %config.policy.display(), "wrote a first policy: it allows a few reading programs; change it there");
+    }
+    Ok(())
+}
+
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CORTEX_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let format = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    // Whoever carries the agent inside may have set up its own.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    format.with_target(false).with_ansi(colours).try_init().ok();
+}

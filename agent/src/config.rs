@@ -1,0 +1,257 @@
+//! What the owner set: where the data is, which gateway, how many slots. A TOML file, every key optional,
+//! unknown keys refused; the command line wins over it.
+
+use cortex_model::limits::{LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX};
+use cortex_model::{Code, Fault, NodeId, Workspace};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Version of the data directory that this agent reads and writes.
+pub const DATA_VERSION: u32 = 1;
+
+/// Free space below which no work is taken, bytes.
+pub const MIN_FREE_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// Bytes of output that may wait on the disk.
+pub const SPOOL_QUOTA_DEFAULT: u64 = 20 * 1024 * 1024 * 1024;
+
+/// Everything an agent is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Journal, spool, policy and temporary files of tasks.
+    pub data_dir: PathBuf,
+    /// The gateway, for example `http://127.0.0.1:7700`.
+    pub server: String,
+    /// File with the token that is shown to the gateway; nobody else may read it.
+    pub token_file: PathBuf,
+    /// The node's id; only used when the journal begins. Empty: derived from the host's name.
+    pub node: String,
+    /// The workspace that owns the node; only used when the journal begins.
+    pub workspace: Workspace,
+    /// Tasks that may run at the same time.
+    pub slots: u32,
+    /// The owner's words about the node.
+    pub labels: BTreeMap<String, String>,
+    /// The policy file.
+    pub policy: PathBuf,
+    /// Free space on the disk below which no work is taken, bytes.
+    pub min_free: u64,
+    /// Bytes of output that may wait on the disk.
+    pub spool_quota: u64,
+    /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
+    pub guard: Vec<OsString>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    server: Option<String>,
+    token_file: Option<PathBuf>,
+    node: Option<String>,
+    workspace: Option<String>,
+    slots: Option<u32>,
+    labels: BTreeMap<String, String>,
+    policy: Option<PathBuf>,
+    min_free_bytes: Option<u64>,
+    spool_quota_bytes: Option<u64>,
+}
+
+impl Config {
+    /// Defaults below a data directory, with a server.
+    #[must_use]
+    pub fn new(data_dir: &Path, server: &str) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            server: server.to_owned(),
+            token_file: data_dir.join("token"),
+            node: String::new(),
+            workspace: Workspace::default_workspace(),
+            slots: SLOTS_DEFAULT,
+            labels: BTreeMap::new(),
+            policy: data_dir.join("policy.toml"),
+            min_free: MIN_FREE_DEFAULT,
+            spool_quota: SPOOL_QUOTA_DEFAULT,
+            guard: Vec::new(),
+        }
+    }
+
+    /// Takes over what a configuration file says.
+    ///
+    /// # Errors
+    /// The file cannot be read or says something that cannot be.
+    pub fn read(&mut self, path: &Path) -> Result<(), Fault> {
+        let bad = |why: String| {
+            Fault::new(Code::Usage, format!("{}: {why}", path.display()))
+                .with_hint("correct the configuration file")
+        };
+        let text = std::fs::read_to_string(path).map_err(|err| bad(err.to_string()))?;
+        let file: File = toml::from_str(&text).map_err(|err| bad(err.message().to_owned()))?;
+        let keep = |slot: &mut PathBuf, value: Option<PathBuf>| {
+            if let Some(value) = value {
+                *slot = value;
+            }
+        };
+        keep(&mut self.token_file, file.token_file);
+        keep(&mut self.policy, file.policy);
+        if let Some(server) = file.server {
+            self.server = server;
+        }
+        if let Some(node) = file.node {
+            NodeId::parse(&node).map_err(|fault| bad(fault.message))?;
+            self.node = node;
+        }
+        if let Some(workspace) = file.workspace {
+            self.workspace = Workspace::parse(&workspace).map_err(|fault| bad(fault.message))?;
+        }
+        self.slots = file.slots.unwrap_or(self.slots);
+        self.min_free = file.min_free_bytes.unwrap_or(self.min_free);
+        self.spool_quota = file.spool_quota_bytes.unwrap_or(self.spool_quota);
+        self.labels.extend(file.labels);
+        self.check().map_err(|fault| bad(fault.message))
+    }
+
+    /// Checks what the file and the command line made together.
+    ///
+    /// # Errors
+    /// The first value that cannot be.
+    pub fn check(&self) -> Result<(), Fault> {
+        let bad = |why: String| Err(Fault::new(Code::Usage, why));
+        if !(1..=SLOTS_MAX).contains(&self.slots) {
+            return bad(format!("slots must be 1 to {SLOTS_MAX}, not {}", self.slots));
+        }
+        if self.labels.len() > LABELS_MAX {
+            return bad(format!("at most {LABELS_MAX} labels, not {}", self.labels.len()));
+        }
+        let odd = |key: &str, value: &str| {
+            key.is_empty() || key.len() > LABEL_MAX || value.len() > LABEL_MAX
+        };
+        match self.labels.iter().find(|(key, value)| odd(key, value)) {
+            Some((key, _)) => bad(format!("label {key:?} is empty or too long")),
+            None => Ok(()),
+        }
+    }
+
+    /// The node's id for a new journal.
+    #[must_use]
+    pub fn node_id(&self) -> String {
+        if !self.node.is_empty() {
+            return self.node.clone();
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+        let id: String = host.chars().map(plain).take(40).collect();
+        let id = id.trim_matches('-').to_owned();
+        if id.is_empty() { "node".to_owned() } else { id }
+    }
+}
+
+/// Makes the data directory, or checks that this agent may use what is there.
+///
+/// # Errors
+/// It was written by a newer version, is no data directory, or cannot be made.
+pub fn prepare(data_dir: &Path) -> Result<(), Fault> {
+    let at = data_dir.display();
+    let failed = |err: std::io::Error| {
+        let full = err.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { Code::DiskFull } else { Code::AgentUnable };
+        Fault::new(code, format!("the data directory {at} cannot be used: {err}"))
+    };
+    for dir in ["journal", "spool", "tmp"] {
+        let path = data_dir.join(dir);
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&path).map_err(failed)?;
+    }
+    let version = data_dir.join("agent-version");
+    match std::fs::read_to_string(&version) {
+        Ok(text) => match text.trim().parse::<u32>() {
+            Ok(DATA_VERSION) => Ok(()),
+            Ok(newer) if newer > DATA_VERSION => Err(Fault::new(
+                Code::DataDirNewer,
+                format!("{at} has version {newer}, this agent reads version {DATA_VERSION}"),
+            )),
+            Ok(_) | Err(_) => Err(Fault::new(
+                Code::DataDirCorrupt,
+                format!("{} does not hold a version", version.display()),
+            )),
+        },
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&version, format!("{DATA_VERSION}\n")).map_err(failed)
+        }
+        Err(err) => Err(failed(err)),
+    }
+}
+
+/// Reads the token, which nobody but its owner may read.
+///
+/// # Errors
+/// The file is missing, empty, or open to others.
+pub fn read_token(path: &Path) -> Result<String, Fault> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let at = path.display();
+    let failed = |err: std::io::Error| {
+        Fault::new(Code::Unauthenticated, format!("the token file {at} cannot be read: {err}"))
+            .with_hint("name the file with --token-file")
+    };
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(Fault::new(
+            Code::InsecureFile,
+            format!("the token file {at} is open to others"),
+        ));
+    }
+    let token = std::fs::read_to_string(path).map_err(failed)?.trim().to_owned();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Fault::new(Code::Unauthenticated, format!("the token file {at} has no token")));
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_taken_over_and_what_cannot_be_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut config = Config::new(dir.path(), "http://x");
+            config.read(&path).map(|()| config)
+        };
+        let config = read("slots = 9\nnode = \"n-1\"\n[labels]\nrack = \"b\"").unwrap();
+        assert_eq!((config.slots, config.node.as_str()), (9, "n-1"));
+        assert_eq!(config.labels["rack"], "b");
+        for text in ["slots = 0", "slot = 1", "node = \"N 1\"", "slots = 99999", "x"] {
+            assert_eq!(read(text).unwrap_err().code, Code::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_data_directory_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path()).unwrap();
+        prepare(dir.path()).unwrap();
+        let version = dir.path().join("agent-version");
+        std::fs::write(&version, "2\n").unwrap();
+        assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirNewer);
+        std::fs::write(&version, "hello").unwrap();
+        assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirCorrupt);
+    }
+
+    #[test]
+    fn a_token_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        assert_eq!(read_token(&path).unwrap_err().code, Code::Unauthenticated);
+        std::fs::write(&path, "secret\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(read_token(&path).unwrap_err().code, Code::InsecureFile);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_token(&path).unwrap(), "secret");
+    }
+}

@@ -1,0 +1,424 @@
+//! The agent's one loop: it feeds the tunnel machine and the worker's books with what happens, and does what they
+//! say. It decides nothing itself and never waits for a disk or a process.
+
+mod offers;
+
+use crate::attempt::Event;
+use crate::clock::Ticks;
+use crate::config::Config;
+use crate::exec::Stop;
+use crate::manifest;
+use crate::policy_file::PolicyFile;
+use crate::spool::Spool;
+use crate::start::{Started, start};
+use crate::tunnel::{Dialed, Link, dial};
+use cortex_agent_core::Worker;
+use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
+use cortex_model::proto::{
+    AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest, OutputChunk,
+};
+use cortex_model::{AttemptKey, Fault};
+use cortex_tunnel::{AgentAction, AgentConfig, AgentEnd, DisconnectReason, HelloState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Events of attempts that wait for the driver; attempts wait when it is full.
+const EVENTS: usize = 1024;
+
+/// How long a leaving agent waits for its attempts to end and for their outcomes to be heard.
+const LEAVE: Duration = Duration::from_secs(15);
+
+/// Runs an agent until `stop` is cancelled.
+///
+/// # Errors
+/// It cannot start: the data directory, the journal or the configuration.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fault> {
+    let started = start(&config).await?;
+    let mut policy = PolicyFile::open(&config.policy);
+    let digest = policy.current().map(|policy| policy.digest().to_owned()).unwrap_or_default();
+    let opened = started.journal.session_open(&started.session, &digest).await;
+    opened.map_err(|err| err.to_fault())?;
+    let probed = manifest::probe(&config.labels).await;
+    let node = started.journal.node().to_owned();
+    tracing::info!(node, session = started.session, server = config.server, "agent started");
+    let mut driver = Driver::new(config, started, policy, probed);
+    driver.serve(&stop).await;
+    driver.close().await;
+    Ok(())
+}
+
+struct Driver {
+    config: Config,
+    started: Started,
+    policy: PolicyFile,
+    probed: Manifest,
+    end: AgentEnd,
+    worker: Worker,
+    ticks: Ticks,
+    link: Option<Link>,
+    dialing: Option<JoinHandle<Result<Dialed, Fault>>>,
+    /// Claims that wait for their Go, read once.
+    claims: BTreeMap<u64, offers::Parsed>,
+    /// How to stop what runs.
+    stops: BTreeMap<AttemptKey, oneshot::Sender<Stop>>,
+    /// Attempts whose outcome nobody acknowledged yet.
+    unacked: BTreeSet<AttemptKey>,
+    events: mpsc::Sender<Event>,
+    happened: mpsc::Receiver<Event>,
+    /// Head and free slots that the machine was told last.
+    told: (u64, u32),
+}
+
+/// What woke the loop up.
+enum Woke {
+    Frame(Result<GatewayFrame, Fault>),
+    Room,
+    Event(Option<Event>),
+    Dialed(Result<Dialed, Fault>),
+    Time,
+    Stop,
+}
+
+impl Driver {
+    fn new(config: Config, started: Started, policy: PolicyFile, probed: Manifest) -> Self {
+        let mut end = AgentEnd::new(AgentConfig {
+            node: started.journal.node().to_owned(),
+            incarnation: started.journal.incarnation().to_owned(),
+            session: started.session.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        let mut unacked = BTreeSet::new();
+        for restored in &started.restored {
+            if restored.outcome.is_some() {
+                unacked.insert(restored.key.clone());
+            }
+            end.restore(restored.clone());
+        }
+        let (events, happened) = mpsc::channel(EVENTS);
+        let worker = Worker::new(config.slots);
+        Self {
+            config,
+            started,
+            policy,
+            probed,
+            end,
+            worker,
+            ticks: Ticks::new(),
+            link: None,
+            dialing: None,
+            claims: BTreeMap::new(),
+            stops: BTreeMap::new(),
+            unacked,
+            events,
+            happened,
+            told: (0, 0),
+        }
+    }
+
+    /// Works until `stop`, then until what runs has ended, or patience is over.
+    async fn serve(&mut self, stop: &CancellationToken) {
+        let mut leave_by = None;
+        loop {
+            self.settle();
+            let done = self.worker.running().next().is_none() && self.all_heard();
+            if leave_by.is_some_and(|by| done || Instant::now() >= by) {
+                return;
+            }
+            match self.wait(stop, leave_by).await {
+                Woke::Frame(Ok(frame)) => self.take(frame),
+                Woke::Frame(Err(fault)) => self.lost(&fault),
+                Woke::Dialed(result) => self.dialed(result),
+                Woke::Event(Some(event)) => self.event(event),
+                Woke::Room | Woke::Time | Woke::Event(None) => {}
+                Woke::Stop => {
+                    leave_by = Some(Instant::now() + LEAVE);
+                    self.leave();
+                }
+            }
+            let now = self.ticks.now();
+            self.end.handle_timeout(now);
+            for key in self.worker.expired(now) {
+                self.stop(&key, Stop::Timeout);
+            }
+        }
+    }
+
+    /// Nothing is left to say that the gateway could hear.
+    fn all_heard(&self) -> bool {
+        self.link.is_none() || (self.unacked.is_empty() && !self.end.has_frame())
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken, leave_by: Option<Instant>) -> Woke {
+        let times = [self.end.poll_timeout(), self.worker.poll_timeout()];
+        let tick = times.into_iter().flatten().min();
+        let wake = tick.map(|tick| Instant::from_std(self.ticks.instant(tick)));
+        let wake = [wake, leave_by].into_iter().flatten().min();
+        let has_frame = self.end.has_frame();
+        let up = self.link.as_ref().map(|link| link.up().clone());
+        tokio::select! {
+            event = self.happened.recv() => Woke::Event(event),
+            frame = next(&mut self.link) => Woke::Frame(frame),
+            () = room(up.as_ref()), if has_frame && up.is_some() => Woke::Room,
+            result = dialed(&mut self.dialing) => Woke::Dialed(result),
+            () = sleep_until(wake) => Woke::Time,
+            () = stop.cancelled(), if leave_by.is_none() => Woke::Stop,
+        }
+    }
+
+    /// Does all that the machine asks for, and sends what there is room for.
+    fn settle(&mut self) {
+        loop {
+            let size = self.started.journal.size();
+            let free = self.worker.slots_free();
+            if self.told != (size, free) {
+                self.told = (size, free);
+                let head = self.head();
+                self.end.update(self.worker.slots(), free, head);
+            }
+            let now = self.ticks.now();
+            while let Some(action) = self.end.poll_action(now) {
+                self.act(action);
+            }
+            if !self.send() {
+                return;
+            }
+        }
+    }
+
+    /// Sends frames while the transport has room. True if something was sent, so that there may be more to do.
+    fn send(&mut self) -> bool {
+        let mut sent = false;
+        while self.end.has_frame() {
+            let Some(link) = &self.link else { break };
+            let Ok(permit) = link.up().try_reserve() else { break };
+            match self.end.poll_frame() {
+                Some(frame) => permit.send(frame),
+                None => break,
+            }
+            sent = true;
+        }
+        sent
+    }
+
+    fn head(&self) -> JournalHead {
+        self.started.journal.head()
+    }
+
+    fn act(&mut self, action: AgentAction) {
+        match action {
+            AgentAction::Connect => {
+                let dialing = dial(self.config.server.clone(), self.config.token_file.clone());
+                self.dialing = Some(tokio::spawn(dialing));
+            }
+            AgentAction::Disconnect(reason) => self.disconnect(&reason),
+            AgentAction::Welcomed { gateway, workspace, .. } => {
+                tracing::info!(gateway, workspace, "connected");
+            }
+            AgentAction::Refused { error, fatal } => {
+                let cortex_model::proto::Error { code, message, hint, .. } = error;
+                if fatal {
+                    tracing::error!(code, message, hint, "the gateway refuses this node");
+                } else {
+                    tracing::warn!(code, message, hint, "the gateway refused the connection");
+                }
+            }
+            AgentAction::Offer(offer) => self.offered(&offer),
+            AgentAction::Go { key, go } => self.go(&key, &go),
+            AgentAction::NoGo { offer_id, .. } => {
+                self.claims.remove(&offer_id);
+                self.worker.no_go(offer_id);
+            }
+            AgentAction::Query(query) => self.query(&query),
+            AgentAction::Cancel(cancel) => self.cancel(&cancel),
+            AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
+            AgentAction::OutcomeAcked(key) => self.acked(key),
+            AgentAction::OutputAcked { .. } => {}
+            AgentAction::DiscardOutput(key) | AgentAction::Released(key) => {
+                if let Some(spool) = self.started.owned.remove(&key) {
+                    spool.remove();
+                }
+            }
+            AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
+        }
+    }
+
+    fn read_spool(&mut self, key: &AttemptKey, offset: u64, max: usize) {
+        let spool = self.started.owned.get(key);
+        match spool.map(|spool| spool.read(offset, max)) {
+            Some(Ok(Some(chunk))) => {
+                if let Err(error) = self.end.output_data(key, OutputChunk::from(&chunk)) {
+                    tracing::error!(%error, attempt = %key, "a chunk of output was refused");
+                }
+            }
+            Some(Ok(None)) | None => {
+                tracing::error!(attempt = %key, offset, "output is missing");
+                self.end.output_lost(key);
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, attempt = %key, offset, "output cannot be read");
+                self.end.output_lost(key);
+            }
+        }
+    }
+
+    /// The journal forgets what it owed; should that fail, the outcome is sent again another day.
+    fn acked(&mut self, key: AttemptKey) {
+        self.unacked.remove(&key);
+        let journal = self.started.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.acked(&key).await {
+                tracing::warn!(%error, attempt = %key, "an acknowledgement could not be noted");
+            }
+        });
+    }
+
+    fn dialed(&mut self, result: Result<Dialed, Fault>) {
+        self.dialing = None;
+        match result {
+            Ok(dialed) => {
+                self.link = Some(Link::open(dialed));
+                let hello = self.hello();
+                self.end.connected(hello, self.ticks.now());
+            }
+            Err(fault) => self.lost(&fault),
+        }
+    }
+
+    fn hello(&mut self) -> HelloState {
+        let policy = self.policy.current().ok();
+        let known = self.worker.running().chain(&self.unacked).collect::<BTreeSet<_>>();
+        let attempts = known.into_iter().take(KNOWN_ATTEMPTS_MAX).map(|key| KnownAttempt {
+            workspace: key.task.workspace.to_string(),
+            task_id: key.task.task.to_string(),
+            attempt: key.attempt,
+            phase: AttemptPhase::Known.into(),
+        });
+        HelloState {
+            manifest: manifest::under(&self.probed, policy.as_deref()),
+            journal: self.head(),
+            attempts: attempts.collect(),
+            slots: self.worker.slots(),
+            slots_free: self.worker.slots_free(),
+        }
+    }
+
+    fn take(&mut self, frame: GatewayFrame) {
+        if let Err(error) = self.end.handle_frame(frame, self.ticks.now()) {
+            tracing::error!(%error, "the gateway broke the protocol");
+        }
+    }
+
+    /// The connection, or the attempt to get one, is gone.
+    fn lost(&mut self, fault: &Fault) {
+        tracing::warn!(error = %fault, "not connected");
+        self.drop_link();
+    }
+
+    fn disconnect(&mut self, reason: &DisconnectReason) {
+        tracing::info!(?reason, "disconnecting");
+        self.drop_link();
+    }
+
+    fn drop_link(&mut self) {
+        self.link = None;
+        if let Some(dialing) = self.dialing.take() {
+            dialing.abort();
+        }
+        self.end.disconnected(self.ticks.now(), fastrand::u64(..));
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Intended { key, timeout_ms } => {
+                self.unacked.insert(key.clone());
+                self.worker.intended(&key, timeout_ms, self.ticks.now());
+            }
+            Event::Output { key, end } => self.end.output_available(&key, end),
+            Event::Ended { key, result } => {
+                self.worker.ended(&key);
+                self.stops.remove(&key);
+                match result {
+                    Ok(receipt) => {
+                        self.unacked.insert(key.clone());
+                        if let Err(error) = self.end.outcome(receipt.report) {
+                            tracing::error!(%error, attempt = %key, "an outcome cannot be told");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, attempt = %key, "an attempt could not be recorded");
+                        self.unacked.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, key: &AttemptKey, why: Stop) {
+        if let Some(stop) = self.stops.remove(key) {
+            // It fails when the attempt has just ended by itself.
+            stop.send(why).ok();
+        }
+    }
+
+    fn leave(&mut self) {
+        tracing::info!("the agent is leaving");
+        self.worker.leave();
+        self.end.leaving("the agent is shutting down");
+        let running: Vec<AttemptKey> = self.worker.running().cloned().collect();
+        for key in running {
+            if self.worker.stop(&key) {
+                self.stop(&key, Stop::Shutdown);
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        let clean = self.worker.running().next().is_none();
+        let closed = self.started.journal.session_close(&self.started.session, clean).await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the end of the session could not be recorded");
+        }
+    }
+
+    fn own(&mut self, key: &AttemptKey, limit: u64) -> Arc<Spool> {
+        let spool = self.started.spools.create(key, limit);
+        self.started.owned.insert(key.clone(), Arc::clone(&spool));
+        spool
+    }
+}
+
+async fn next(link: &mut Option<Link>) -> Result<GatewayFrame, Fault> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn room(up: Option<&mpsc::Sender<cortex_model::proto::AgentFrame>>) {
+    match up {
+        Some(up) => drop(up.reserve().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn dialed(dialing: &mut Option<JoinHandle<Result<Dialed, Fault>>>) -> Result<Dialed, Fault> {
+    match dialing {
+        Some(handle) => match handle.await {
+            Ok(result) => result,
+            Err(err) => Err(Fault::new(cortex_model::Code::Internal, err.to_string())),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,175 @@
+//! Offers, Go, queries and cancels: the worker's books are asked, the machine gets the answer.
+
+use super::Driver;
+use crate::attempt::{Job, request};
+use crate::exec::Stop;
+use crate::facts;
+use crate::start::key;
+use cortex_agent_core::{Facts, OfferAnswer, Phase, Policy, decide};
+use cortex_model::proto::{BusyReason, Cancel, Error, Go, Offer, Query};
+use cortex_model::task::Action;
+use cortex_model::{Actor, AttemptKey, Code, Fault, TaskSpec, wire};
+use cortex_tunnel::ClaimResult;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// An offer that was understood.
+pub(super) struct Parsed {
+    spec: TaskSpec,
+    actor: Option<Actor>,
+    timeout_ms: u64,
+    output_limit: u64,
+}
+
+impl Parsed {
+    fn read(offer: &Offer) -> Result<Self, Fault> {
+        let missing = || Fault::new(Code::Malformed, "the offer has no task");
+        let spec = wire::task::spec(offer.spec.clone().ok_or_else(missing)?)?;
+        let actor = match &offer.actor {
+            Some(actor) => Some(wire::task::actor(Some(actor.clone()))?),
+            None => None,
+        };
+        let or = |given: u64, own: u64| if given == 0 { own } else { given };
+        let timeout_ms = or(offer.run_timeout_ms, spec.run_timeout());
+        let output_limit = or(offer.output_limit_bytes, spec.output_limit());
+        Ok(Self { spec, actor, timeout_ms, output_limit })
+    }
+}
+
+impl Driver {
+    pub(super) fn offered(&mut self, offer: &Offer) {
+        let (reason, fault) = match self.consider(offer) {
+            Ok(parsed) => return self.claim(offer, parsed),
+            Err(refusal) => refusal,
+        };
+        let error = fault.as_ref().map(Error::from);
+        self.end.busy(offer, reason, self.worker.slots_free(), error);
+    }
+
+    /// Holds a slot for the offer, or says why not.
+    fn consider(&mut self, offer: &Offer) -> Result<Parsed, (BusyReason, Option<Fault>)> {
+        let unable = |fault: Fault| (BusyReason::Unable, Some(fault));
+        let fault = self.unable();
+        self.worker.set_unable(fault);
+        let key = key(&offer.workspace, &offer.task_id, offer.attempt).map_err(unable)?;
+        let parsed = Parsed::read(offer).map_err(unable)?;
+        let phase = self.started.journal.phase(&key).map_err(|err| unable(err.to_fault()))?;
+        match self.worker.offer(&key, offer, phase) {
+            OfferAnswer::Claim => Ok(parsed),
+            OfferAnswer::Busy(reason, fault) => Err((reason, fault)),
+        }
+    }
+
+    fn claim(&mut self, offer: &Offer, parsed: Parsed) {
+        match self.end.claim(offer, self.worker.slots_free()) {
+            ClaimResult::Claimed => drop(self.claims.insert(offer.offer_id, parsed)),
+            ClaimResult::Gone | ClaimResult::Full => self.worker.no_go(offer.offer_id),
+        }
+    }
+
+    /// Why no work can be taken at all, if so.
+    fn unable(&mut self) -> Option<Fault> {
+        if let Some(blocked) = self.started.journal.blocked() {
+            return Some(blocked.to_fault());
+        }
+        if let Err(fault) = self.policy.current() {
+            return Some(fault);
+        }
+        if self.started.spools.is_full() {
+            return Some(Fault::new(Code::NodeDiskLow, "the node's quota for output is used up"));
+        }
+        let free = free_bytes(&self.config.data_dir)?;
+        let least = self.config.min_free;
+        let message = || format!("the node has {free} bytes of disk left, it needs {least}");
+        (free < least).then(|| Fault::new(Code::NodeDiskLow, message()))
+    }
+
+    pub(super) fn go(&mut self, attempt: &AttemptKey, go: &Go) {
+        let parsed = self.claims.remove(&go.offer_id);
+        let claimed = self.worker.go(attempt, go.offer_id);
+        let (Some(parsed), Some(_)) = (parsed, claimed) else {
+            tracing::warn!(%attempt, "a Go without a claim is ignored");
+            return;
+        };
+        let Parsed { spec, actor, timeout_ms, output_limit } = parsed;
+        let facts = self.facts(&spec.action);
+        let request = request(attempt, go.fence, &spec.action, timeout_ms, output_limit);
+        // A policy that broke since the claim allows nothing.
+        let policy = self.policy.current();
+        let decision = match &policy {
+            Ok(policy) => decide(policy, &facts, &request),
+            Err(_) => decide(&Policy::nothing(), &facts, &request),
+        };
+        tracing::debug!(%attempt, effect = ?decision.effect, trail = ?decision.trail, "decided");
+        let (sender, stop) = oneshot::channel();
+        self.stops.insert(attempt.clone(), sender);
+        let job = Job {
+            key: attempt.clone(),
+            fence: go.fence,
+            actor,
+            policy: policy.map(|policy| policy.digest().to_owned()).unwrap_or_default(),
+            journal: self.started.journal.clone(),
+            spool: self.own(attempt, output_limit),
+            mark: self.started.mark.clone(),
+            guard: self.started.guard.as_ref().map(Arc::clone),
+            stop,
+            events: self.events.clone(),
+        };
+        tokio::spawn(job.run(decision, spec.action));
+    }
+
+    fn facts(&self, action: &Action) -> Facts {
+        let tmpdir = self.config.data_dir.join("tmp");
+        let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
+        let (program, cwd) = match action {
+            Action::Echo { .. } => (Err(String::new()), Ok(tmpdir.clone())),
+            Action::Shell(shell) => {
+                let name = shell.argv.first().map(Vec::as_slice).unwrap_or_default();
+                (facts::resolve_program(name), facts::resolve_cwd(&shell.cwd, &tmpdir))
+            }
+        };
+        let tmpdir = tmpdir.to_string_lossy().into_owned();
+        Facts { program, cwd, home, tmpdir, agent: self.started.mark.clone() }
+    }
+
+    pub(super) fn query(&mut self, query: &Query) {
+        let Some((key, journal)) = self.known(&query.workspace, &query.task_id, query.attempt)
+        else {
+            return;
+        };
+        // The answer carries the head: it must not be older than what it says.
+        let head = self.head();
+        self.end.update(self.worker.slots(), self.worker.slots_free(), head);
+        let phase = self.worker.phase(&key, journal);
+        self.end.answer_query(query, phase);
+    }
+
+    pub(super) fn cancel(&mut self, cancel: &Cancel) {
+        let Some((key, journal)) = self.known(&cancel.workspace, &cancel.task_id, cancel.attempt)
+        else {
+            return;
+        };
+        let answer = self.worker.cancel(&key, journal);
+        if answer.stop {
+            self.stop(&key, Stop::Cancelled);
+        }
+        self.end.answer_cancel(cancel, answer.phase);
+    }
+
+    /// What the journal says. Without an answer of the journal nothing is answered: silence is safe.
+    fn known(&self, workspace: &str, task: &str, attempt: u32) -> Option<(AttemptKey, Phase)> {
+        let key = key(workspace, task, attempt).ok()?;
+        match self.started.journal.phase(&key) {
+            Ok(phase) => Some((key, phase)),
+            Err(error) => {
+                tracing::error!(%error, attempt = %key, "the journal does not answer");
+                None
+            }
+        }
+    }
+}
+
+fn free_bytes(dir: &std::path::Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,243 @@
+//! What is asked to be written, and how it becomes the data of entries: sensitive values turn into commitments
+//! here, and their openings are collected for storing aside.
+
+use super::salt::Salts;
+use super::writer::WriteError;
+use cortex_agent_core::ExecPlan;
+use cortex_agent_core::plan::{Operation, ProcessPlan};
+use cortex_agent_core::recovery::Found;
+use cortex_audit::record;
+use cortex_audit::{Commitment, Leaf, Opening, Value};
+use cortex_model::task::{OutputSummary, WireError};
+use cortex_model::{Action, Actor, ActorKind, AttemptKey, Ending, Outcome};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// An attempt that is about to start.
+#[derive(Debug)]
+pub struct IntentDraft {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// Revision of `Started`.
+    pub fence: u64,
+    /// Who asked.
+    pub actor: Option<Actor>,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// SHA-256 of the policy.
+    pub policy: String,
+    /// What is going to be started.
+    pub plan: Arc<ExecPlan>,
+}
+
+/// An attempt that is not started.
+#[derive(Debug)]
+pub struct RefusalDraft {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// Revision of `Started`.
+    pub fence: u64,
+    /// Who asked.
+    pub actor: Option<Actor>,
+    /// The rule that decided, if one did.
+    pub rule: String,
+    /// SHA-256 of the policy.
+    pub policy: String,
+    /// Stable code of the reason.
+    pub code: String,
+    /// What was asked for.
+    pub action: Action,
+    /// What is reported.
+    pub outcome: Outcome,
+}
+
+/// An attempt that is over.
+#[derive(Debug)]
+pub(crate) struct OutcomeDraft {
+    pub(crate) key: AttemptKey,
+    pub(crate) fence: u64,
+    pub(crate) intent: (u64, Leaf),
+    pub(crate) outcome: Outcome,
+    /// Set when the intent was found open at start.
+    pub(crate) found: Option<Found>,
+}
+
+/// Makes commitments and keeps their openings.
+pub(crate) struct Sealer<'a> {
+    pub(crate) salts: &'a mut Salts,
+    pub(crate) openings: &'a mut Vec<(Commitment, Opening)>,
+}
+
+impl Sealer<'_> {
+    fn seal(&mut self, name: &str, value: Value) -> Result<Commitment, WriteError> {
+        let salt = self.salts.salt().map_err(|err| WriteError::Storage(redb::Error::Io(err)))?;
+        let (commitment, opening) = Commitment::new(salt, name, value)
+            .map_err(|err| WriteError::Entry(format!("{name}: {err}")))?;
+        self.openings.push((commitment.clone(), opening));
+        Ok(commitment)
+    }
+
+    fn digest(&mut self, name: &str, bytes: &[u8]) -> Result<Commitment, WriteError> {
+        let length = Value::number(bytes.len() as u64);
+        let hash = Value::from(cortex_audit::leaf::hex(&Sha256::digest(bytes)));
+        self.seal(name, Value::map([("bytes", length), ("sha256", hash)]))
+    }
+
+    fn list(&mut self, name: &str, list: &[Vec<u8>]) -> Result<Commitment, WriteError> {
+        self.seal(name, Value::List(list.iter().map(|item| Value::bytes(item)).collect()))
+    }
+}
+
+impl IntentDraft {
+    pub(crate) fn data(
+        &self,
+        incarnation: &str,
+        sealer: &mut Sealer<'_>,
+    ) -> Result<Value, WriteError> {
+        let (op, exec) = match self.plan.operation() {
+            Operation::Echo(_) => ("echo", None),
+            Operation::Process(process) => {
+                ("process.exec", Some(exec(process, self.plan.timeout_ms(), sealer)?))
+            }
+        };
+        let intent = record::Intent {
+            cmd: cmd(&self.key),
+            workspace: self.key.task.workspace.to_string(),
+            fence: self.fence,
+            incarnation: incarnation.to_owned(),
+            actor: actor(self.actor.as_ref()),
+            rule: self.rule.clone(),
+            policy: self.policy.clone(),
+            op,
+            exec,
+        };
+        Ok(intent.to_value())
+    }
+}
+
+fn exec(
+    process: &ProcessPlan,
+    timeout_ms: u64,
+    sealer: &mut Sealer<'_>,
+) -> Result<record::Exec, WriteError> {
+    let env = process
+        .env
+        .iter()
+        .map(|(name, value)| Value::List(vec![Value::from(name.as_str()), Value::bytes(value)]));
+    let env = Value::List(env.collect());
+    let stdin = match process.stdin.as_slice() {
+        [] => None,
+        bytes => Some(sealer.digest("stdin", bytes)?),
+    };
+    Ok(record::Exec {
+        exe: process.program.to_string_lossy().into_owned(),
+        argc: process.argv.len() as u64,
+        argv: sealer.list("argv", &process.argv)?,
+        cwd: sealer.seal("cwd", Value::from(process.cwd.to_string_lossy().as_ref()))?,
+        env: sealer.seal("env", env)?,
+        stdin,
+        uid: rustix::process::getuid().as_raw(),
+        sandbox: "none",
+        timeout_ms,
+    })
+}
+
+impl RefusalDraft {
+    pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
+        let argv = match &self.action {
+            Action::Echo { .. } => None,
+            Action::Shell(shell) => Some(sealer.list("argv", &shell.argv)?),
+        };
+        let refusal = record::Refusal {
+            cmd: cmd(&self.key),
+            workspace: self.key.task.workspace.to_string(),
+            fence: self.fence,
+            actor: actor(self.actor.as_ref()),
+            code: self.code.clone(),
+            rule: self.rule.clone(),
+            policy: self.policy.clone(),
+            argv,
+        };
+        Ok(refusal.to_value())
+    }
+}
+
+impl OutcomeDraft {
+    pub(crate) fn recovery(&self, found: &Found) -> Value {
+        let recovery = record::Recovery {
+            intent: self.intent.0,
+            intent_hash: self.intent.1,
+            found: found.word().to_owned(),
+            orphans: found.orphans,
+        };
+        recovery.to_value()
+    }
+
+    pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
+        let output = &self.outcome.output;
+        let OutputSummary { stdout_bytes, stderr_bytes, stdout_sha256, stderr_sha256, .. } = output;
+        let outcome = record::Outcome {
+            cmd: cmd(&self.key),
+            intent: self.intent.0,
+            intent_hash: self.intent.1,
+            status: status(&self.outcome.ending),
+            dur_us: self.outcome.duration_us,
+            stdout: stream("stdout", *stdout_bytes, stdout_sha256, sealer)?,
+            stderr: stream("stderr", *stderr_bytes, stderr_sha256, sealer)?,
+            truncated: output.dropped_bytes > 0,
+        };
+        Ok(outcome.to_value())
+    }
+}
+
+/// The plain digest stays inside the opening, because short outputs can be guessed.
+fn stream(
+    name: &str,
+    bytes: u64,
+    sha256: &[u8],
+    sealer: &mut Sealer<'_>,
+) -> Result<Option<Commitment>, WriteError> {
+    if sha256.is_empty() {
+        return Ok(None);
+    }
+    let value = Value::map([
+        ("bytes", Value::number(bytes)),
+        ("captured", Value::number(bytes)),
+        ("sha256", Value::from(cortex_audit::leaf::hex(sha256))),
+        ("blob", Value::Null),
+    ]);
+    sealer.seal(name, value).map(Some)
+}
+
+fn cmd(key: &AttemptKey) -> String {
+    format!("{}/{}", key.task.task, key.attempt)
+}
+
+fn actor(actor: Option<&Actor>) -> record::Actor {
+    let Some(actor) = actor else { return record::Actor::default() };
+    let kind = match actor.kind {
+        ActorKind::Human => "human",
+        ActorKind::Ai => "ai",
+        ActorKind::Program => "program",
+    };
+    record::Actor {
+        kind: kind.to_owned(),
+        id: actor.id.clone(),
+        model: actor.model.clone(),
+        on_behalf_of: actor.on_behalf_of.clone(),
+    }
+}
+
+fn status(ending: &Ending) -> record::Status {
+    let code = |error: &WireError| error.code.clone();
+    match ending {
+        Ending::Exited { code } => record::Status::Exited { code: *code },
+        Ending::Signaled { signal } => record::Status::Signaled { signal: *signal },
+        Ending::SpawnFailed(error) => record::Status::SpawnFailed { code: code(error) },
+        Ending::Timeout { .. } => record::Status::Timeout,
+        Ending::Cancelled { survivors, .. } => record::Status::Cancelled { survivors: *survivors },
+        Ending::Denied { error, .. } => record::Status::Denied { code: code(error) },
+        // A node never ends an attempt as expired; should it come, what is known is said.
+        Ending::Interrupted { .. } | Ending::Expired { .. } => record::Status::Interrupted,
+    }
+}

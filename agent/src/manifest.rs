@@ -1,0 +1,149 @@
+//! What this machine is and can do, found out by looking: the system, its size, and well-known programs with
+//! their versions. Nothing a server sends has a part in it.
+
+use cortex_agent_core::{Policy, environment::SEARCH};
+use cortex_model::proto::{Capability, Manifest};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Capability, program, and the argument that makes it tell its version.
+const PROBES: [(&str, &str, &str); 14] = [
+    ("bash", "bash", "--version"),
+    ("cargo", "cargo", "--version"),
+    ("curl", "curl", "--version"),
+    ("docker", "docker", "--version"),
+    ("gcc", "gcc", "--version"),
+    ("git", "git", "--version"),
+    ("go", "go", "version"),
+    ("java", "java", "--version"),
+    ("make", "make", "--version"),
+    ("node", "node", "--version"),
+    ("perl", "perl", "--version"),
+    ("python", "python3", "--version"),
+    ("rustc", "rustc", "--version"),
+    ("tar", "tar", "--version"),
+];
+
+/// How long a program may take to tell its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at the machine. `labels` are the owner's words.
+pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
+    let uname = rustix::system::uname();
+    let mut capabilities = Vec::new();
+    for (name, program, argument) in PROBES {
+        if let Ok(path) = crate::facts::resolve_program(program.as_bytes()) {
+            let version = version(&path, argument).await.unwrap_or_default();
+            let path = path.to_string_lossy().into_owned();
+            capabilities.push(Capability { name: name.to_owned(), version, path });
+        }
+    }
+    Manifest {
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
+        memory_bytes: memory_bytes().unwrap_or(0),
+        capabilities,
+        labels: labels.clone(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+    }
+}
+
+/// The manifest with the abilities that the policy leaves: `echo`, and `shell` if any program may run.
+#[must_use]
+pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
+    let mut manifest = probed.clone();
+    let able = |name: &str| Capability { name: name.to_owned(), ..Capability::default() };
+    if policy.is_some_and(Policy::allows_echo) {
+        manifest.capabilities.push(able("echo"));
+    }
+    if policy.is_some_and(|policy| !policy.programs().is_empty()) {
+        manifest.capabilities.push(able("shell"));
+    }
+    manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));
+    manifest
+}
+
+/// Runs the program in an empty environment and takes the first thing that looks like a version.
+async fn version(path: &Path, argument: &str) -> Option<String> {
+    let child = tokio::process::Command::new(path)
+        .arg(argument)
+        .env_clear()
+        .env("PATH", SEARCH.join(":"))
+        .env("LANG", "C")
+        .current_dir("/")
+        .process_group(0)
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .output();
+    let output = tokio::time::timeout(PATIENCE, child).await.ok()?.ok()?;
+    find_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The first word of the first line that has digits around a dot, without what surrounds the number.
+fn find_version(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| !line.trim().is_empty())?;
+    line.split(|c: char| c.is_whitespace() || c == ',' || c == '(' || c == ')').find_map(|word| {
+        let start = word.find(|c: char| c.is_ascii_digit())?;
+        let number = &word[start..];
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
+        let end = number.find(|c: char| !good(c)).unwrap_or(number.len());
+        let number = &number[..end];
+        let plain =
+            number.split('.').take(2).filter(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+        (plain.count() == 2).then(|| number.to_owned())
+    })
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (text, version) in [
+            ("GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)", Some("5.2.15")),
+            ("git version 2.39.5", Some("2.39.5")),
+            ("Python 3.11.2\n", Some("3.11.2")),
+            ("v20.11.1", Some("20.11.1")),
+            ("Docker version 24.0.7, build afdd53b", Some("24.0.7")),
+            ("go version go1.22.1 linux/amd64", Some("1.22.1")),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", Some("1.95.0")),
+            ("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1", Some("7.88.1")),
+            ("\nThis is perl 5, version 36, subversion 0 (v5.36.0) built", Some("5.36.0")),
+            ("nothing here 7", None),
+            ("", None),
+        ] {
+            assert_eq!(find_version(text).as_deref(), version, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_machine_is_described_and_the_policy_decides_about_abilities() {
+        let labels = BTreeMap::from([("rack".to_owned(), "b".to_owned())]);
+        let probed = probe(&labels).await;
+        assert_eq!(probed.os, std::env::consts::OS);
+        assert!(probed.cpus > 0 && probed.memory_bytes > 0 && !probed.hostname.is_empty());
+        assert_eq!(probed.labels, labels);
+        let policy = |text: &str| Policy::parse(text, String::new()).unwrap();
+        let names = |policy: Option<&Policy>| -> Vec<String> {
+            let able = under(&probed, policy).capabilities.into_iter().map(|able| able.name);
+            able.filter(|name| name == "echo" || name == "shell").collect()
+        };
+        assert_eq!(names(Some(&policy("version = 0"))), ["echo"]);
+        let both = policy("version = 0\n[shell]\nallow = [\"/bin/ls\"]");
+        assert_eq!(names(Some(&both)), ["echo", "shell"]);
+        assert!(names(None).is_empty());
+    }
+}

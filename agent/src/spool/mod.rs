@@ -1,0 +1,301 @@
+//! Output of attempts on disk, until it is durable upstream. One append-only file per attempt holds
+//! framed chunks of both streams in the order in which they were read; offsets count over both.
+//!
+//! Small output of a short run never becomes a file: it travels inside the outcome. Output beyond the
+//! task's limit, the node's quota or the disk's space is read and counted, not kept.
+
+mod file;
+mod frame;
+
+use cortex_model::limits::{INLINE_OUTPUT_MAX, OUTPUT_CHUNK_MAX};
+use cortex_model::task::OutputChunk;
+use cortex_model::task::{OutputSummary, Stream};
+use cortex_model::{AttemptKey, TaskId, TaskKey, Workspace};
+use file::SpoolFile;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The directory of all spools, with the bytes they use.
+#[derive(Debug)]
+pub struct SpoolDir {
+    dir: PathBuf,
+    quota: u64,
+    used: AtomicU64,
+}
+
+/// The output of one attempt.
+#[derive(Debug)]
+pub struct Spool {
+    owner: Arc<SpoolDir>,
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Option<SpoolFile>,
+    /// Read from the process, not yet in the file; pieces of at most one chunk.
+    pending: Vec<(Stream, Vec<u8>)>,
+    pending_bytes: u64,
+    limit: u64,
+    /// Nothing is kept any more: the disk refused.
+    broken: bool,
+    kept: Kept,
+}
+
+/// What is in the file, or goes into the outcome.
+#[derive(Debug, Default)]
+struct Kept {
+    stdout: (Sha256, u64),
+    stderr: (Sha256, u64),
+    dropped: u64,
+}
+
+/// What an attempt wrote, when it is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// Lengths and digests.
+    pub summary: OutputSummary,
+    /// All of it, when it is small and none of it was written to the file.
+    pub inline: Vec<OutputChunk>,
+}
+
+impl SpoolDir {
+    /// Opens the directory. `quota` bounds the bytes of all spools together.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(dir: &Path, quota: u64) -> io::Result<Arc<Self>> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Arc::new(Self { dir: dir.to_owned(), quota, used: AtomicU64::new(0) }))
+    }
+
+    /// Whether the quota is used up.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.quota
+    }
+
+    /// A spool for a new attempt, which keeps at most `limit` bytes. No file is made before it is needed.
+    #[must_use]
+    pub fn create(self: &Arc<Self>, key: &AttemptKey, limit: u64) -> Arc<Spool> {
+        self.spool(key, limit, None, Kept::default())
+    }
+
+    /// Takes up the files that a former process left. A torn end is cut off.
+    ///
+    /// # Errors
+    /// A file cannot be read or cut.
+    pub fn recover(self: &Arc<Self>) -> io::Result<Vec<(AttemptKey, Arc<Spool>)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let Some(key) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            let mut kept = Kept::default();
+            let file =
+                SpoolFile::recover(&entry.path(), &mut |stream, data| kept.add(stream, data))?;
+            self.used.fetch_add(file.len(), Ordering::Relaxed);
+            found.push((key.clone(), self.spool(&key, u64::MAX, Some(file), kept)));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    fn spool(
+        self: &Arc<Self>,
+        key: &AttemptKey,
+        limit: u64,
+        file: Option<SpoolFile>,
+        kept: Kept,
+    ) -> Arc<Spool> {
+        let inner =
+            Inner { file, pending: Vec::new(), pending_bytes: 0, limit, broken: false, kept };
+        let path = self.dir.join(name(key));
+        Arc::new(Spool { owner: Arc::clone(self), path, inner: Mutex::new(inner) })
+    }
+}
+
+impl Spool {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the process wrote. True: a whole chunk waits, call `flush`.
+    pub fn append(&self, stream: Stream, data: &[u8]) -> bool {
+        let mut inner = self.lock();
+        let total = inner.kept.total() + inner.pending_bytes;
+        let room = if inner.broken || self.owner.is_full() {
+            0
+        } else {
+            inner.limit - total.min(inner.limit)
+        };
+        let keep = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
+        inner.kept.dropped += (data.len() - keep) as u64;
+        inner.pending_bytes += keep as u64;
+        let mut rest = &data[..keep];
+        while !rest.is_empty() {
+            let fits = match inner.pending.last() {
+                Some((last, piece)) if *last == stream => OUTPUT_CHUNK_MAX - piece.len(),
+                Some(_) | None => 0,
+            };
+            let (now, later) = rest.split_at(fits.min(rest.len()));
+            match inner.pending.last_mut() {
+                Some((_, piece)) if fits > 0 => piece.extend_from_slice(now),
+                Some(_) | None => inner.pending.push((stream, Vec::new())),
+            }
+            rest = later;
+        }
+        inner.pending_bytes >= OUTPUT_CHUNK_MAX as u64
+    }
+
+    /// Whether something waits to be flushed.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.lock().pending_bytes > 0
+    }
+
+    /// Writes what waits into the file and says up to where output can be read. What the disk does not take
+    /// is dropped and counted, like everything after it.
+    pub fn flush(&self) -> u64 {
+        let mut inner = self.lock();
+        let pending = std::mem::take(&mut inner.pending);
+        let bytes = std::mem::take(&mut inner.pending_bytes);
+        if bytes == 0 {
+            return inner.kept.total();
+        }
+        let before = inner.file.as_ref().map_or(0, SpoolFile::len);
+        match inner.write(&self.path, &pending) {
+            Ok(after) => {
+                self.owner.used.fetch_add(after - before, Ordering::Relaxed);
+                for (stream, data) in &pending {
+                    inner.kept.add(*stream, data);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, spool = %self.path.display(), "output cannot be kept");
+                inner.broken = true;
+                inner.kept.dropped += bytes;
+            }
+        }
+        inner.kept.total()
+    }
+
+    /// The attempt is over: says what it wrote. Small output that was never flushed comes back in full;
+    /// otherwise everything is in the file and `sync` must follow.
+    pub fn finish(&self) -> Finished {
+        let mut inner = self.lock();
+        let inline = inner.file.is_none() && inner.pending_bytes <= INLINE_OUTPUT_MAX as u64;
+        if !inline {
+            drop(inner);
+            self.flush();
+            return Finished { summary: self.summary(), inline: Vec::new() };
+        }
+        let pending = std::mem::take(&mut inner.pending);
+        inner.pending_bytes = 0;
+        let mut chunks = Vec::with_capacity(pending.len());
+        for (stream, data) in pending {
+            let offset = inner.kept.total();
+            inner.kept.add(stream, &data);
+            chunks.push(OutputChunk { stream, offset, data: data.into() });
+        }
+        drop(inner);
+        Finished { summary: self.summary(), inline: chunks }
+    }
+
+    /// Lengths and digests of what is kept.
+    #[must_use]
+    pub fn summary(&self) -> OutputSummary {
+        let inner = self.lock();
+        let Kept { stdout, stderr, dropped } = &inner.kept;
+        OutputSummary {
+            stdout_bytes: stdout.1,
+            stderr_bytes: stderr.1,
+            stdout_sha256: stdout.0.clone().finalize().to_vec(),
+            stderr_sha256: stderr.0.clone().finalize().to_vec(),
+            dropped_bytes: *dropped,
+        }
+    }
+
+    /// Makes the file durable. Blocks; nothing to do when there is none.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync(&self) -> io::Result<()> {
+        let handle = self.lock().file.as_ref().map(SpoolFile::handle);
+        let Some(handle) = handle else { return Ok(()) };
+        handle.sync_data()?;
+        std::fs::File::open(&self.owner.dir)?.sync_all()
+    }
+
+    /// Up to where output can be read.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.lock().kept.total()
+    }
+
+    /// A chunk that begins at `offset`, of one stream, with 1 to `max` bytes. `None`: nothing is there.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(&self, offset: u64, max: usize) -> io::Result<Option<OutputChunk>> {
+        match &mut self.lock().file {
+            Some(file) => file.read(offset, max),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes the file.
+    pub fn remove(&self) {
+        let Some(file) = self.lock().file.take() else { return };
+        self.owner.used.fetch_sub(file.len(), Ordering::Relaxed);
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, spool = %self.path.display(), "a spool file stays behind");
+        }
+    }
+}
+
+impl Inner {
+    /// Appends to the file and says how long it is.
+    fn write(&mut self, path: &Path, pieces: &[(Stream, Vec<u8>)]) -> io::Result<u64> {
+        let offset = self.kept.total();
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(SpoolFile::create(path)?),
+        };
+        file.append(offset, pieces)
+    }
+}
+
+impl Kept {
+    fn add(&mut self, stream: Stream, data: &[u8]) {
+        let (digest, bytes) = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        digest.update(data);
+        *bytes += data.len() as u64;
+    }
+
+    fn total(&self) -> u64 {
+        self.stdout.1 + self.stderr.1
+    }
+}
+
+/// Identifiers have no dots, so a name is read back as it was written.
+fn name(key: &AttemptKey) -> String {
+    format!("{}.{}.{}.out", key.task.workspace, key.task.task, key.attempt)
+}
+
+fn parse_name(name: &str) -> Option<AttemptKey> {
+    let mut parts = name.strip_suffix(".out")?.split('.');
+    let workspace = Workspace::parse(parts.next()?).ok()?;
+    let task = TaskId::parse(parts.next()?).ok()?;
+    let attempt = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(AttemptKey { task: TaskKey { workspace, task }, attempt })
+}
+
+#[cfg(test)]
+mod tests;

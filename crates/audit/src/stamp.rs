@@ -1,0 +1,50 @@
+//! When an entry was written: wall clock, time since boot, and which boot. The values are arguments;
+//! no clock is read here.
+
+/// Three answers to "when". The wall clock may jump; within one boot `mono_us` only grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Wall clock, microseconds since 1970-01-01 UTC.
+    pub unix_us: u64,
+    /// Microseconds since the machine started.
+    pub mono_us: u64,
+    /// The boot's own id, a UUID.
+    pub boot: String,
+}
+
+/// The last instant that can be written: 9999-12-31T23:59:59.999999Z.
+const MAX_UNIX_US: u64 = 253_402_300_799_999_999;
+
+/// RFC 3339 in UTC with exactly six decimals. Later than the year 9999 becomes the last instant of it.
+#[must_use]
+pub fn rfc3339(unix_us: u64) -> String {
+    let unix_us = unix_us.min(MAX_UNIX_US);
+    let (seconds, micros) = (unix_us / 1_000_000, unix_us % 1_000_000);
+    let (days, in_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// Whether `text` has the form that [`rfc3339`] writes.
+#[must_use]
+pub fn is_rfc3339(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00.000000Z";
+    text.len() == FORM.len()
+        && text.bytes().zip(FORM).all(|(byte, form)| match form {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == *other,
+        })
+}
+
+/// Year, month and day of a count of days since 1970-01-01 (Hinnant's `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, in_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}

@@ -1,0 +1,182 @@
+//! Composes the gateway's parts and serves them on one socket. Wiring only.
+
+use crate::api::{Api, Backup};
+use crate::config::Config;
+use crate::housekeeping::{self, Fullness};
+use crate::identity::Identity;
+use crate::layer::AuthLayer;
+use crate::nodes::Nodes;
+use crate::tasks::Tasks;
+use crate::tunnels::Tunnels;
+use axum::routing::get;
+use cortex_log::EventLog;
+use cortex_model::contract::FILE_DESCRIPTOR_SET;
+use cortex_model::contract::v1::agent_gateway_server::AgentGatewayServer;
+use cortex_model::contract::v1::cortex_server::CortexServer;
+use cortex_model::limits::{FRAME_MAX, REQUEST_MAX};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// Pings on connections that say nothing, and how long their answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Bytes a stream may send before it is read.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// What a gateway is made of.
+pub struct Gateway {
+    /// The log it writes to.
+    pub log: Arc<dyn EventLog>,
+    /// Settings.
+    pub config: Config,
+    /// Who may do what.
+    pub identity: Identity,
+    /// Copies the log, where it lies in this server's files.
+    pub backup: Option<Backup>,
+    /// Renders the process's metrics; `None` serves none.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Serves until `stop` is cancelled, then drains: tunnels are told to go elsewhere, open calls get the drain grace.
+///
+/// # Errors
+/// When the socket fails or the log's messages cannot be subscribed to.
+pub async fn serve(
+    gateway: Gateway,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = Arc::new(gateway.config);
+    let log = gateway.log;
+    let tasks = Arc::new(Tasks::new(log.clone(), config.finished_kept));
+    let nodes = Arc::new(Nodes::new(log.clone(), &config.name));
+    let background = TaskTracker::new();
+    let ended = stop.child_token();
+
+    follow(&background, &tasks, &nodes, &log, &ended);
+    let fullness = Arc::new(Fullness::default());
+    background.spawn(housekeeping::run(
+        log.clone(),
+        tasks.clone(),
+        config.clone(),
+        fullness.clone(),
+        ended.clone(),
+    ));
+
+    let api = Api {
+        tasks: tasks.clone(),
+        nodes: nodes.clone(),
+        log: log.clone(),
+        config: config.clone(),
+        fullness,
+        backup: gateway.backup,
+        drain: stop.clone(),
+    };
+    let tunnels = Tunnels::new(
+        tasks.clone(),
+        nodes,
+        log.clone(),
+        config.clone(),
+        stop.clone(),
+        background.clone(),
+    );
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let routes = Routes::from(web(gateway.metrics))
+        .add_service(
+            CortexServer::new(api)
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(REQUEST_MAX),
+        )
+        .add_service(
+            AgentGatewayServer::new(tunnels)
+                .max_decoding_message_size(FRAME_MAX)
+                .max_encoding_message_size(FRAME_MAX),
+        )
+        .add_service(health_service)
+        .add_service(reflection()?);
+
+    tasks.projection.caught_up(log.shards()).await;
+    health.set_serving::<CortexServer<Api>>().await;
+    health.set_serving::<AgentGatewayServer<Tunnels>>().await;
+    let auth = AuthLayer(Arc::new(gateway.identity));
+    let served = accept(routes, auth, listener, &stop, config.drain_grace).await;
+    ended.cancel();
+    background.close();
+    background.wait().await;
+    served
+}
+
+/// Serves until `stop`, then for the grace at most: open streams would hold a graceful shutdown for ever.
+async fn accept(
+    routes: Routes,
+    auth: AuthLayer,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let server = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .layer(auth)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
+    let bounded = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        r = server => r.map_err(anyhow::Error::from),
+        () = bounded => Ok(()),
+    }
+}
+
+/// Starts what follows the log and tells others about nodes.
+fn follow(
+    background: &TaskTracker,
+    tasks: &Arc<Tasks>,
+    nodes: &Arc<Nodes>,
+    log: &Arc<dyn EventLog>,
+    until: &CancellationToken,
+) {
+    let (projected, log, stop) = (tasks.clone(), log.clone(), until.clone());
+    background.spawn(async move { projected.projection.run(log, stop).await });
+    let (nodes, stop) = (nodes.clone(), until.clone());
+    background.spawn(async move {
+        while let Err(e) = nodes.run(stop.clone()).await {
+            tracing::error!(error = %e, "presence is not announced: nothing is dispatched to nodes here");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+fn reflection() -> anyhow::Result<
+    tonic_reflection::server::v1::ServerReflectionServer<
+        impl tonic_reflection::server::v1::ServerReflection,
+    >,
+> {
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?)
+}
+
+/// Plain HTTP beside gRPC: liveness and metrics.
+fn web(metrics: Option<PrometheusHandle>) -> axum::Router {
+    let router = axum::Router::new().route("/healthz", get(|| async { "ok\n" }));
+    match metrics {
+        Some(handle) => router.route("/metrics", get(move || async move { handle.render() })),
+        None => router,
+    }
+}

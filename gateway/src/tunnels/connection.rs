@@ -1,0 +1,306 @@
+//! One agent's connection: reads and writes frames, drives the tunnel's machine, carries offers to the agent and its
+//! reports to the log. It decides nothing about tasks and waits for nothing slow: whatever takes time is a future in
+//! `work`, so that heartbeats and control frames never stand behind a disk.
+
+use super::Shared;
+use super::flow::Flow;
+use super::offers::Waiting;
+use cortex_log::{LogError, Message, MessageStream, Rev};
+use cortex_model::ids::SessionId;
+use cortex_model::limits::OFFER_TIMEOUT_MS;
+use cortex_model::proto as pb;
+use cortex_model::{AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, Workspace};
+use cortex_tunnel::{AckMode, GatewayAction, GatewayEnd};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use pb::dispatch_reply::Body as Reply;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+/// Pause before something the log did not take is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// Something slow that ended.
+pub(super) enum Done {
+    /// The node was looked up and its subject is listened to.
+    Known(Result<(MessageStream, u64), Fault>),
+    Started {
+        offer_id: u64,
+        result: Result<Rev, LogError>,
+    },
+    Stored {
+        key: AttemptKey,
+        bytes: u64,
+        result: Result<u64, LogError>,
+    },
+    Finished {
+        key: AttemptKey,
+        outcome: Box<Outcome>,
+        result: Result<(), Fault>,
+    },
+    Replied,
+}
+
+/// The agent behind the connection.
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) session: SessionId,
+    pub(super) presence: pb::NodePresence,
+    pub(super) superseded: CancellationToken,
+    pub(super) announced_free: u32,
+}
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) workspace: Workspace,
+    pub(super) end: GatewayEnd,
+    pub(super) out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
+    pub(super) peer: Option<Peer>,
+    pub(super) requests: Option<MessageStream>,
+    pub(super) offers: BTreeMap<u64, Waiting>,
+    pub(super) asked: HashMap<u64, Message>,
+    pub(super) flows: HashMap<AttemptKey, Flow>,
+    pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) next_id: u64,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        workspace: Workspace,
+        out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
+    ) -> Connection {
+        let end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
+        Connection {
+            shared,
+            workspace,
+            end,
+            out,
+            peer: None,
+            requests: None,
+            offers: BTreeMap::new(),
+            asked: HashMap::new(),
+            flows: HashMap::new(),
+            work: FuturesUnordered::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Drives the connection to its end.
+    pub(super) async fn run(mut self, mut inbound: Streaming<pb::AgentFrame>) {
+        metrics::gauge!("cortex_tunnels").increment(1.0);
+        let why = self.drive(&mut inbound).await;
+        metrics::gauge!("cortex_tunnels").decrement(1.0);
+        if let Some(mut peer) = self.peer.take() {
+            tracing::info!(node = %peer.node, session = %peer.session, reason = why, "tunnel ended");
+            let p = &mut peer.presence;
+            p.last_seen_ms = crate::clock::now().0;
+            self.shared.leave(&p.workspace, &p.node, &p.session);
+            self.shared.nodes.gone(&p.workspace, &p.node, &p.session, p.generation);
+            self.shared.nodes.remember(p).await;
+        }
+    }
+
+    async fn drive(&mut self, inbound: &mut Streaming<pb::AgentFrame>) -> &'static str {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let stop = self.shared.stop.clone();
+        let out = self.out.clone();
+        let mut superseded = CancellationToken::new();
+        let mut draining = false;
+        loop {
+            while let Some(action) = self.end.poll_action() {
+                if let ControlFlow::Break(why) = self.act(action) {
+                    return why;
+                }
+            }
+            self.fill();
+            if let Some(peer) = &self.peer {
+                superseded = peer.superseded.clone();
+            }
+            let Some(deadline) = self.end.poll_timeout().map(|t| self.shared.instant(t)) else {
+                return "closed";
+            };
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            let full = self.end.has_frame();
+            tokio::select! {
+                frame = inbound.message() => match frame {
+                    Ok(Some(frame)) => self.heard(frame),
+                    Ok(None) => return "the agent closed it",
+                    Err(_) => return "the transport broke",
+                },
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
+                Some(m) = next(&mut self.requests) => self.request(m),
+                permit = out.reserve(), if full => match permit {
+                    Ok(permit) => if let Some(frame) = self.end.poll_frame() { permit.send(Ok(frame)) },
+                    Err(_) => return "the transport is gone",
+                },
+                () = timer.as_mut() => self.tick(),
+                () = superseded.cancelled() => {
+                    let fault = Fault::new(Code::Superseded, "a newer connection of the same node took over");
+                    self.end.refuse((&fault).into(), 0);
+                }
+                () = stop.cancelled(), if !draining => {
+                    draining = true;
+                    let grace = self.shared.config.drain_grace.as_millis();
+                    self.end.drain(u32::try_from(grace).unwrap_or(u32::MAX), self.shared.tick());
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Tick {
+        self.shared.tick()
+    }
+
+    /// Hands frames to the transport while it has room.
+    fn fill(&mut self) {
+        while self.end.has_frame() {
+            let Ok(permit) = self.out.try_reserve() else { return };
+            let Some(frame) = self.end.poll_frame() else { return };
+            permit.send(Ok(frame));
+        }
+    }
+
+    fn heard(&mut self, frame: pb::AgentFrame) {
+        let now = self.now();
+        if let Err(e) = self.end.handle_frame(frame, now) {
+            tracing::warn!(node = self.node_name(), error = %e, "the agent broke the protocol");
+        }
+    }
+
+    fn node_name(&self) -> &str {
+        self.peer.as_ref().map_or("", |p| p.node.as_str())
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        self.end.handle_timeout(now, crate::clock::now());
+        // Offers whose scheduler stopped waiting long ago.
+        let old = Duration::from_millis(2 * OFFER_TIMEOUT_MS);
+        while let Some(first) = self.offers.first_entry() {
+            if first.get().since.elapsed() < old {
+                break;
+            }
+            let (offer_id, _) = first.remove_entry();
+            self.end.withdraw(offer_id);
+        }
+    }
+
+    fn act(&mut self, action: GatewayAction) -> ControlFlow<&'static str> {
+        match action {
+            GatewayAction::Hello(hello) => self.hello(*hello),
+            GatewayAction::Claim { offer_id, key, fence, slots_free } => {
+                self.claim(offer_id, key, fence, slots_free);
+            }
+            GatewayAction::Busy { busy, .. } => {
+                if let Some(waiting) = self.offers.remove(&busy.offer_id) {
+                    self.reply(waiting.message, Reply::Busy(busy));
+                }
+            }
+            GatewayAction::Outcome { key, report } => self.outcome(key, *report),
+            GatewayAction::Output { key, chunk } => {
+                let bytes = chunk.data.len() as u64;
+                if self.flows.entry(key.clone()).or_default().chunk(chunk) {
+                    self.advance(&key);
+                } else {
+                    self.end.output_settled(bytes);
+                }
+            }
+            GatewayAction::QueryAnswer { answer, .. } => {
+                if let Some(m) = self.asked.remove(&answer.query_id) {
+                    self.reply(m, Reply::QueryAnswer(answer));
+                }
+            }
+            GatewayAction::CancelAnswer { answer, .. } => {
+                if let Some(m) = self.asked.remove(&answer.query_id) {
+                    self.reply(m, Reply::CancelAnswer(answer));
+                }
+            }
+            GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
+            GatewayAction::Leaving(reason) => {
+                tracing::info!(node = self.node_name(), reason, "the agent goes away");
+                self.announce(|p| {
+                    p.slots = 0;
+                    p.slots_free = 0;
+                });
+            }
+            GatewayAction::Close { why, last } => {
+                tracing::debug!(node = self.node_name(), ?why, "closing the tunnel");
+                if let Some(frame) = last {
+                    // If the transport has no room the agent learns it from the silence.
+                    let told = self.out.try_send(Ok(*frame));
+                    drop(told);
+                }
+                return ControlFlow::Break("closed by the gateway");
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Known(known) => self.known(known),
+            Done::Replied => {}
+            Done::Started { offer_id, result } => match result {
+                Ok(rev) => {
+                    self.end.go(offer_id, rev);
+                }
+                Err(LogError::Conflict) => {
+                    metrics::counter!("cortex_claims_lost_total").increment(1);
+                    self.end.no_go(offer_id, None);
+                }
+                Err(e) => {
+                    // It may have landed: only a new connection makes the scheduler ask the node.
+                    let fault = crate::status::log_fault(&e);
+                    self.end.refuse((&fault).into(), 0);
+                }
+            },
+            Done::Stored { key, bytes, result } => {
+                self.end.output_settled(bytes);
+                let Some(flow) = self.flows.get_mut(&key) else { return };
+                match result {
+                    Ok(end) => {
+                        flow.stored(end);
+                        self.end.ack_output(&key, end, AckMode::Durable);
+                    }
+                    Err(LogError::OutputGap { expected }) => {
+                        let dropped = flow.gap(expected);
+                        self.end.output_settled(dropped);
+                        self.end.ack_output(&key, expected, AckMode::Resend);
+                    }
+                    Err(_) => {}
+                }
+                self.advance(&key);
+            }
+            Done::Finished { key, outcome, result } => match result {
+                Ok(()) => {
+                    self.flows.remove(&key);
+                    self.end.ack_outcome(&key);
+                }
+                Err(fault) => {
+                    tracing::warn!(attempt = %key, error = %fault, "an outcome was not stored; trying again");
+                    self.finish(key, outcome, RETRY);
+                }
+            },
+        }
+    }
+}
+
+/// The next message of a stream that may not be there yet.
+async fn next(requests: &mut Option<MessageStream>) -> Option<Message> {
+    match requests {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
+    }
+}

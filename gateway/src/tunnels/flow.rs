@@ -1,0 +1,160 @@
+//! What one attempt reports through one connection: its output in order, then its outcome, each acknowledged only when
+//! durable. Pure bookkeeping; the connection does the storing.
+
+use cortex_model::Outcome;
+use cortex_model::proto as pb;
+use std::collections::VecDeque;
+
+/// Chunks stored together, at most.
+const BATCH_CHUNKS: usize = 16;
+
+/// The state of one attempt's reports.
+#[derive(Default)]
+pub(super) struct Flow {
+    queue: VecDeque<pb::OutputChunk>,
+    /// Something of this attempt is being stored.
+    busy: bool,
+    /// Chunks beyond this offset are dropped until it is met.
+    resend_from: Option<u64>,
+    /// The durable end, once known on this connection.
+    durable: Option<u64>,
+    outcome: Option<Box<Outcome>>,
+}
+
+/// What to do next for an attempt.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Store these chunks.
+    Store(Vec<pb::OutputChunk>),
+    /// Ask the log how much it has.
+    AskEnd,
+    /// Output is missing: ask the node to send again from here.
+    Resend(u64),
+    /// Store the outcome.
+    Finish(Box<Outcome>),
+    /// Wait.
+    Nothing,
+}
+
+impl Flow {
+    /// A chunk came. False when it is dropped because an earlier one is missing.
+    pub(super) fn chunk(&mut self, chunk: pb::OutputChunk) -> bool {
+        if let Some(from) = self.resend_from {
+            if chunk.offset > from {
+                return false;
+            }
+            self.resend_from = None;
+        }
+        self.queue.push_back(chunk);
+        true
+    }
+
+    /// The outcome came.
+    pub(super) fn outcome(&mut self, outcome: Box<Outcome>) {
+        self.outcome = Some(outcome);
+    }
+
+    /// Chunks were stored up to `end`.
+    pub(super) fn stored(&mut self, end: u64) {
+        self.busy = false;
+        self.durable = Some(end);
+    }
+
+    /// The log lacks what comes before the chunks: returns the dropped bytes.
+    pub(super) fn gap(&mut self, expected: u64) -> u64 {
+        self.busy = false;
+        self.durable = Some(expected);
+        self.resend_from = Some(expected);
+        self.queue.drain(..).map(|c| c.data.len() as u64).sum()
+    }
+
+    /// What to do now. Marks the attempt busy when that takes time.
+    pub(super) fn next(&mut self) -> Next {
+        if self.busy {
+            return Next::Nothing;
+        }
+        if !self.queue.is_empty() {
+            self.busy = true;
+            let n = self.queue.len().min(BATCH_CHUNKS);
+            return Next::Store(self.queue.drain(..n).collect());
+        }
+        let Some(outcome) = &self.outcome else { return Next::Nothing };
+        let total = if outcome.inline_output.is_empty() { outcome.output.total() } else { 0 };
+        match self.durable {
+            None if total > 0 => {
+                self.busy = true;
+                Next::AskEnd
+            }
+            Some(end) if end < total => match self.resend_from.replace(end) {
+                Some(asked) if asked == end => Next::Nothing,
+                _ => Next::Resend(end),
+            },
+            _ => {
+                self.busy = true;
+                self.outcome.take().map_or(Next::Nothing, Next::Finish)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cortex_model::Ending;
+    use cortex_model::task::OutputSummary;
+
+    fn chunk(offset: u64, len: usize) -> pb::OutputChunk {
+        pb::OutputChunk { stream: 1, offset, data: vec![b'x'; len].into() }
+    }
+
+    fn outcome(total: u64) -> Box<Outcome> {
+        let mut o = Outcome::without_run(Ending::Exited { code: 0 });
+        o.output = OutputSummary { stdout_bytes: total, ..OutputSummary::default() };
+        Box::new(o)
+    }
+
+    #[test]
+    fn the_outcome_waits_for_the_output_before_it() {
+        let mut f = Flow::default();
+        assert!(f.chunk(chunk(0, 5)));
+        f.outcome(outcome(5));
+        assert_eq!(f.next(), Next::Store(vec![chunk(0, 5)]));
+        assert_eq!(f.next(), Next::Nothing);
+        f.stored(5);
+        assert_eq!(f.next(), Next::Finish(outcome(5)));
+        assert_eq!(f.next(), Next::Nothing);
+    }
+
+    #[test]
+    fn output_that_was_acknowledged_on_an_earlier_connection_is_looked_up() {
+        let mut f = Flow::default();
+        f.outcome(outcome(5));
+        assert_eq!(f.next(), Next::AskEnd);
+        f.stored(3);
+        assert_eq!(f.next(), Next::Resend(3));
+        assert_eq!(f.next(), Next::Nothing);
+        assert!(f.chunk(chunk(3, 2)));
+        assert_eq!(f.next(), Next::Store(vec![chunk(3, 2)]));
+        f.stored(5);
+        assert_eq!(f.next(), Next::Finish(outcome(5)));
+    }
+
+    #[test]
+    fn after_a_gap_later_chunks_are_dropped_until_the_missing_one_comes() {
+        let mut f = Flow::default();
+        assert!(f.chunk(chunk(10, 5)));
+        assert!(matches!(f.next(), Next::Store(_)));
+        assert!(f.chunk(chunk(15, 5)));
+        assert_eq!(f.gap(2), 5);
+        assert!(!f.chunk(chunk(20, 5)));
+        assert!(f.chunk(chunk(2, 5)));
+        assert_eq!(f.next(), Next::Store(vec![chunk(2, 5)]));
+    }
+
+    #[test]
+    fn an_outcome_without_output_or_with_all_of_it_inside_does_not_wait() {
+        let mut f = Flow::default();
+        f.outcome(outcome(0));
+        assert_eq!(f.next(), Next::Finish(outcome(0)));
+    }
+}

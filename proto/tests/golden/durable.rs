@@ -1,0 +1,152 @@
+//! Examples of what the log stores for ever: a commit with each kind of event, each kind of ending.
+
+use crate::examples::{Example, example};
+use crate::values::{INCARNATION, SESSION, actor, echo_spec, error, outcome, shell_spec};
+use cortex_proto::v1::*;
+
+const AT: u64 = 1_760_000_000_000;
+
+pub(crate) fn examples() -> Vec<Example> {
+    let mut all = vec![
+        example("task-spec-shell", shell_spec()),
+        example("task-spec-echo", echo_spec()),
+        commit("commit-submitted", 1, event::Kind::Submitted(submitted())),
+        commit("commit-started", 2, event::Kind::Started(started())),
+        commit("commit-attempt-released", 3, event::Kind::AttemptReleased(released())),
+        commit("commit-cancel-requested", 4, event::Kind::CancelRequested(cancel_requested())),
+        commit("commit-finished", 5, event::Kind::Finished(finished(exited()))),
+        commit("commit-outcome-unknown", 6, event::Kind::OutcomeUnknown(outcome_unknown())),
+        commit("commit-late-outcome", 7, event::Kind::LateOutcome(late_outcome())),
+        commit("commit-resolved", 8, event::Kind::Resolved(resolved())),
+        commit("commit-archived", 9, event::Kind::Archived(archived())),
+        example("commit-of-several-events", resolved_and_released()),
+    ];
+    let endings = endings().into_iter();
+    all.extend(endings.map(|(name, kind)| commit(name, 3, event::Kind::Finished(finished(kind)))));
+    all
+}
+
+fn event(kind: event::Kind) -> Event {
+    Event { kind: Some(kind) }
+}
+
+fn commit(name: &'static str, n: u64, kind: event::Kind) -> Example {
+    example(name, Commit { n, events: vec![event(kind)] })
+}
+
+fn resolved_and_released() -> Commit {
+    let events = vec![
+        event(event::Kind::Resolved(resolved())),
+        event(event::Kind::AttemptReleased(released())),
+    ];
+    Commit { n: 300, events }
+}
+
+fn submitted() -> Submitted {
+    Submitted {
+        spec: Some(shell_spec()),
+        idempotency_key: "nightly/2026-01-02".into(),
+        request_hash: vec![0x5a; 32],
+        request_version: 1,
+        actor: Some(actor()),
+        at_ms: AT,
+    }
+}
+
+fn started() -> Started {
+    Started {
+        attempt: 2,
+        node: "desk-1".into(),
+        incarnation: INCARNATION.into(),
+        session: SESSION.into(),
+        offered_by: "scheduler-1".into(),
+        offered_at_ms: AT + 1,
+        reason: "the only node with python>=3.10".into(),
+        refused: vec![RefusedOffer { node: "desk-2".into(), why: "no slot".into(), at_ms: AT + 2 }],
+        at_ms: AT + 3,
+        gateway: "gateway-1".into(),
+    }
+}
+
+fn released() -> AttemptReleased {
+    AttemptReleased {
+        attempt: 2,
+        reason: ReleaseReason::Interrupted.into(),
+        retry_at_ms: AT + 1_000,
+        outcome: Some(outcome(ending::Kind::Interrupted(interrupted()))),
+        evidence: "the journal has an intent without an outcome".into(),
+        at_ms: AT + 4,
+    }
+}
+
+fn cancel_requested() -> CancelRequested {
+    CancelRequested { actor: Some(actor()), reason: "not needed".into(), at_ms: AT + 5 }
+}
+
+fn finished(kind: ending::Kind) -> Finished {
+    Finished { attempt: 2, outcome: Some(outcome(kind)), at_ms: AT + 6 }
+}
+
+fn outcome_unknown() -> OutcomeUnknown {
+    OutcomeUnknown {
+        attempt: 2,
+        evidence: "the node was not heard of since".into(),
+        at_ms: AT + 7,
+        outcome: Some(outcome(ending::Kind::Interrupted(interrupted()))),
+    }
+}
+
+fn late_outcome() -> LateOutcome {
+    LateOutcome {
+        attempt: 1,
+        outcome: Some(outcome(exited())),
+        node: "desk-2".into(),
+        at_ms: AT + 8,
+    }
+}
+
+fn resolved() -> Resolved {
+    Resolved {
+        r#as: ResolveAs::Retry.into(),
+        reason: "looked at the machine".into(),
+        actor: Some(actor()),
+        at_ms: AT + 9,
+    }
+}
+
+fn archived() -> Archived {
+    Archived {
+        submitted: Some(submitted()),
+        state: TaskState::Succeeded.into(),
+        outcome: Some(outcome(exited())),
+        attempts: 2,
+        commits: 8,
+        at_ms: AT + 10,
+        reference: "archive/2026/01".into(),
+    }
+}
+
+fn exited() -> ending::Kind {
+    ending::Kind::Exited(Exited { code: -3 })
+}
+
+fn interrupted() -> Interrupted {
+    Interrupted { found: "two processes of the attempt, ended".into() }
+}
+
+fn endings() -> Vec<(&'static str, ending::Kind)> {
+    use ending::Kind;
+    vec![
+        ("ending-exited", exited()),
+        ("ending-signaled", Kind::Signaled(Signaled { signal: 11 })),
+        ("ending-spawn-failed", Kind::SpawnFailed(SpawnFailed { error: Some(error()) })),
+        ("ending-timeout", Kind::Timeout(TimedOut { after_ms: 90_000 })),
+        ("ending-cancelled", Kind::Cancelled(Cancelled { never_started: true, survivors: 1 })),
+        (
+            "ending-denied",
+            Kind::Denied(Denied { error: Some(error()), rule: "shell.allow".into() }),
+        ),
+        ("ending-interrupted", Kind::Interrupted(interrupted())),
+        ("ending-expired", Kind::Expired(Expired { never_started: true })),
+    ]
+}

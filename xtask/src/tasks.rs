@@ -1,0 +1,71 @@
+//! `test`, `ci` and `gen`: thin sequences of cargo commands. They hold no logic of the product.
+
+use crate::nats;
+use crate::run::{cargo, output, run};
+use crate::setup::setup;
+
+pub(crate) const TEST_HELP: &str = "\
+Usage: cargo xtask test [ARGS]
+
+Runs `cargo xtask setup`, builds the workspace with its programs, and runs every test: with
+`cargo nextest run` where cargo-nextest is installed, with `cargo test` otherwise.
+ARGS go to that command. To run a part without building anything twice, keep the whole workspace
+and filter, for example: cargo xtask test -E 'package(cortex-log)'";
+
+pub(crate) const CI_HELP: &str = "\
+Usage: cargo xtask ci
+
+What a change must pass: cargo fmt --check, clippy with warnings as errors, cargo xtask test.";
+
+pub(crate) const GEN_HELP: &str = "\
+Usage: cargo xtask gen
+
+Regenerates proto/src/gen from proto/cortex/v1/*.proto, without protoc. The result is committed;
+a test fails when it is stale.";
+
+/// Sets up, builds and runs the tests.
+///
+/// # Errors
+/// When any step fails.
+pub(crate) fn test(args: &[String]) -> Result<(), String> {
+    setup(&[])?;
+    // Programs and tests in one build: cargo then picks one set of features for both, and the system
+    // tests find the programs they start. A build per package would compile the shared crates anew.
+    run(&mut cargo(&["build", "--workspace", "--locked", "--bins", "--tests"]))?;
+    let nextest = output(&mut cargo(&["nextest", "--version"])).is_ok();
+    let mut command = if nextest {
+        cargo(&["nextest", "run", "--workspace", "--locked"])
+    } else {
+        eprintln!("xtask: cargo-nextest is not installed; using cargo test");
+        cargo(&["test", "--workspace", "--locked"])
+    };
+    run(command.args(args).env(nats::OVERRIDE, nats::path()))
+}
+
+/// Formatting, lints, tests.
+///
+/// # Errors
+/// When any of them fails.
+pub(crate) fn ci(args: &[String]) -> Result<(), String> {
+    no_arguments("ci", args)?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run(&mut cargo(&clippy))?;
+    test(&[])
+}
+
+/// Regenerates the contract's Rust.
+///
+/// # Errors
+/// When a .proto file does not compile.
+pub(crate) fn generate(args: &[String]) -> Result<(), String> {
+    no_arguments("gen", args)?;
+    run(&mut cargo(&["run", "--quiet", "--locked", "--package", "cortex-proto-codegen"]))
+}
+
+fn no_arguments(name: &str, args: &[String]) -> Result<(), String> {
+    match args.first() {
+        None => Ok(()),
+        Some(extra) => Err(format!("{name} takes no argument '{extra}'")),
+    }
+}
