@@ -75,6 +75,10 @@ struct Driver {
 }
 
 /// What woke the loop up.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time; a box would cost an allocation per frame"
+)]
 enum Woke {
     Frame(Result<GatewayFrame, Fault>),
     Room,

@@ -12,6 +12,7 @@ use cortex_model::AttemptKey;
 use redb::Database;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 /// Most requests in one transaction.
@@ -54,15 +55,12 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     head: Head,
     incarnation: String,
-) -> std::io::Result<Sender<Request>> {
+) -> std::io::Result<(Sender<Request>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let salts = Salts::open()?;
     let writer = Writer { database, shared, head, incarnation, salts, stamps: Stamps::new() };
-    std::thread::Builder::new()
-        .name("journal".to_owned())
-        .stack_size(256 * 1024)
-        .spawn(move || writer.run(&receiver))?;
-    Ok(sender)
+    let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
+    Ok((sender, thread.spawn(move || writer.run(&receiver))?))
 }
 
 struct Writer {
