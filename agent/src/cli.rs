@@ -11,6 +11,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Exit code when another agent uses the data directory: whoever supervises need not try again at once.
+const EXIT_LOCKED: u8 = 75;
+
 #[derive(Debug, Parser)]
 #[command(name = "cortex-agent", version, about = "Runs tasks on this machine for its owner.")]
 struct Cli {
@@ -21,7 +24,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
-    Run(Run),
+    Run(Box<Run>),
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
@@ -38,6 +41,12 @@ struct Run {
     /// The gateway, for example http://127.0.0.1:7700.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// File that says where the gateway is, as 'cortex up' writes it; read anew before every connection.
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    endpoint_file: Option<PathBuf>,
+    /// Write a first policy that allows a few reading programs, if there is none.
+    #[arg(long)]
+    starter_policy: bool,
     /// File with the token that is shown to the gateway (mode 0600).
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -68,12 +77,16 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
-        Command::Run(run) => match serve(run, inside) {
+        Command::Run(run) => match serve(*run, inside) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 let mut out = std::io::stderr().lock();
                 writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
-                ExitCode::FAILURE
+                if fault.code == Code::DataDirLocked {
+                    ExitCode::from(EXIT_LOCKED)
+                } else {
+                    ExitCode::FAILURE
+                }
             }
         },
     }
@@ -117,6 +130,9 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     if let Some(server) = run.server {
         config.server = server;
     }
+    if let Some(path) = run.endpoint_file {
+        config.server = format!("{}{}", crate::tunnel::FILE_PREFIX, path.display());
+    }
     if config.server.is_empty() {
         return Err(Fault::new(Code::Usage, "no gateway is named").with_hint("pass --server URL"));
     }
@@ -125,6 +141,9 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     }
     if let Some(path) = run.policy {
         config.policy = path;
+    }
+    if run.starter_policy {
+        first_policy(&config)?;
     }
     if let Some(node) = run.node {
         cortex_model::NodeId::parse(&node)?;
@@ -146,10 +165,23 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     Ok(config)
 }
 
+/// Writes the starter policy where there is none, and says so.
+fn first_policy(config: &Config) -> Result<(), Fault> {
+    let failed = |err: std::io::Error| {
+        Fault::new(Code::AgentUnable, format!("{}: {err}", config.policy.display()))
+    };
+    crate::config::prepare(&config.data_dir)?;
+    if crate::policy_file::write_starter(&config.policy).map_err(failed)? {
+        tracing::info!(file = %config.policy.display(), "wrote a first policy: it allows a few reading programs; change it there");
+    }
+    Ok(())
+}
+
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CORTEX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let format = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Whoever carries the agent inside may have set up its own.
-    format.with_target(false).try_init().ok();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    format.with_target(false).with_ansi(colours).try_init().ok();
 }

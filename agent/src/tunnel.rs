@@ -27,8 +27,16 @@ pub(crate) struct Dialed {
     token: MetadataValue<Ascii>,
 }
 
+/// A server given as this and a path is named in that file, which is read before every connection: a server that was started
+/// again may listen elsewhere.
+pub(crate) const FILE_PREFIX: &str = "file:";
+
 /// Reaches the gateway and reads the token.
 pub(crate) async fn dial(server: String, token_file: std::path::PathBuf) -> Result<Dialed, Fault> {
+    let server = match server.strip_prefix(FILE_PREFIX) {
+        Some(path) => named_in(Path::new(path))?,
+        None => server,
+    };
     let token = bearer(&token_file)?;
     let wrong = |err: tonic::transport::Error| {
         Fault::new(Code::CannotConnect, format!("{server}: {}", reason(&err)))
@@ -42,6 +50,22 @@ pub(crate) async fn dial(server: String, token_file: std::path::PathBuf) -> Resu
         .map_err(wrong)?;
     let channel = endpoint.connect().await.map_err(wrong)?;
     Ok(Dialed { channel, token })
+}
+
+/// The URL in an endpoint file.
+fn named_in(path: &Path) -> Result<String, Fault> {
+    let bad = |why: String| {
+        Fault::new(Code::CannotConnect, format!("{}: {why}", path.display())).with_hint(
+            "the server writes this file when it starts; the agent tries again by itself",
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|err| bad(err.to_string()))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|err| bad(err.to_string()))?;
+    match value["url"].as_str() {
+        Some(url) if value["version"] == 1 => Ok(url.to_owned()),
+        _ => Err(bad("it is not an endpoint file of version 1".to_owned())),
+    }
 }
 
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Fault> {

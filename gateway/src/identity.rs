@@ -20,6 +20,8 @@ pub enum Permission {
     ResolveTasks,
     /// Read nodes.
     ReadNodes,
+    /// Copy the whole log.
+    Backup,
     /// Read server facts, metrics and the API's description.
     ReadServer,
     /// Anybody may: liveness only.
@@ -56,6 +58,7 @@ impl Role {
             | Permission::CancelTasks
             | Permission::ResolveTasks
             | Permission::ReadNodes
+            | Permission::Backup
             | Permission::ReadServer => self == Role::Client,
         }
     }
@@ -75,6 +78,7 @@ pub fn permission(path: &str) -> Option<Permission> {
         "/cortex.v1.Cortex/CancelTask" => Permission::CancelTasks,
         "/cortex.v1.Cortex/ResolveTask" => Permission::ResolveTasks,
         "/cortex.v1.Cortex/ListNodes" | "/cortex.v1.Cortex/GetNode" => Permission::ReadNodes,
+        "/cortex.v1.Cortex/CreateBackup" => Permission::Backup,
         "/cortex.v1.Cortex/GetServerInfo" | "/metrics" => Permission::ReadServer,
         "/healthz" => Permission::Public,
         p if p.starts_with("/grpc.health.v1.Health/") => Permission::Public,

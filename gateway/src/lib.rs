@@ -27,6 +27,7 @@ mod tasks;
 mod tunnels;
 mod view;
 
+pub use api::Backup;
 pub use config::Config;
 pub use identity::Identity;
 pub use retention::Retention;

@@ -1,6 +1,6 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
-use crate::api::Api;
+use crate::api::{Api, Backup};
 use crate::config::Config;
 use crate::housekeeping::{self, Fullness};
 use crate::identity::Identity;
@@ -16,12 +16,18 @@ use cortex_model::contract::v1::cortex_server::CortexServer;
 use cortex_model::limits::{FRAME_MAX, REQUEST_MAX};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+
+/// Pings on connections that say nothing, and how long their answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Bytes a stream may send before it is read.
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// What a gateway is made of.
 pub struct Gateway {
@@ -31,6 +37,8 @@ pub struct Gateway {
     pub config: Config,
     /// Who may do what.
     pub identity: Identity,
+    /// Copies the log, where it lies in this server's files.
+    pub backup: Option<Backup>,
     /// Renders the process's metrics; `None` serves none.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -67,6 +75,7 @@ pub async fn serve(
         log: log.clone(),
         config: config.clone(),
         fullness,
+        backup: gateway.backup,
         drain: stop.clone(),
     };
     let tunnels = Tunnels::new(
@@ -95,35 +104,42 @@ pub async fn serve(
     tasks.projection.caught_up(log.shards()).await;
     health.set_serving::<CortexServer<Api>>().await;
     health.set_serving::<AgentGatewayServer<Tunnels>>().await;
-    let shutdown = stop.clone();
-    let server = Server::builder()
-        .accept_http1(true)
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(std::time::Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
-        .initial_stream_window_size(1024 * 1024)
-        .layer(AuthLayer(Arc::new(gateway.identity)))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move {
-                shutdown.cancelled().await;
-            },
-        );
-    // Open streams would hold a graceful shutdown for ever, so it is bounded from the moment it begins.
-    let grace = config.drain_grace;
-    let bounded = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    let served = tokio::select! {
-        r = server => r.map_err(anyhow::Error::from),
-        () = bounded => Ok(()),
-    };
+    let auth = AuthLayer(Arc::new(gateway.identity));
+    let served = accept(routes, auth, listener, &stop, config.drain_grace).await;
     ended.cancel();
     background.close();
     background.wait().await;
     served
+}
+
+/// Serves until `stop`, then for the grace at most: open streams would hold a graceful shutdown for ever.
+async fn accept(
+    routes: Routes,
+    auth: AuthLayer,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let server = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .layer(auth)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
+    let bounded = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        r = server => r.map_err(anyhow::Error::from),
+        () = bounded => Ok(()),
+    }
 }
 
 /// Starts what follows the log and tells others about nodes.
@@ -140,7 +156,7 @@ fn follow(
     background.spawn(async move {
         while let Err(e) = nodes.run(stop.clone()).await {
             tracing::error!(error = %e, "presence is not announced: nothing is dispatched to nodes here");
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
 }

@@ -90,7 +90,7 @@ impl Driver {
         let mut schedulers = self.log.subscribe("cx.s.hb.*").await?;
         let mut explains = self.log.subscribe("cx.s.explain").await?;
         let mut known = self.log.kv_watch("CX_NODES").await?;
-        let mut tails = self.tails().await?;
+        let mut tails = follow(&self.log).await?;
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -121,15 +121,6 @@ impl Driver {
                 () = sleep_until(wake), if wake.is_some() => {}
             }
         }
-    }
-
-    async fn tails(&self) -> Result<Tails, LogError> {
-        let mut all = futures::stream::SelectAll::new();
-        for shard in 0..self.log.shards() {
-            let tail = self.log.tail(Space::Task, shard, 0).await?;
-            all.push(tail.map(move |r| (shard, r)).boxed());
-        }
-        Ok(all)
     }
 
     /// Takes in what is ready, so that one proposal sees all of it.
@@ -312,6 +303,16 @@ impl Driver {
             .boxed(),
         );
     }
+}
+
+/// Every shard's history, then what comes.
+async fn follow(log: &Arc<dyn EventLog>) -> Result<Tails, LogError> {
+    let mut all = futures::stream::SelectAll::new();
+    for shard in 0..log.shards() {
+        let tail = log.tail(Space::Task, shard, 0).await?;
+        all.push(tail.map(move |r| (shard, r)).boxed());
+    }
+    Ok(all)
 }
 
 fn recorded(shard: u32, r: &Recorded) -> Option<RecordedCommit> {

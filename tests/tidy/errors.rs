@@ -36,6 +36,25 @@ pub(crate) fn undocumented(table: &BTreeSet<String>, pages: &[TextFile]) -> Vec<
     found
 }
 
+/// Pages whose table of name and retryability is not what the code's own line says.
+pub(crate) fn disagreeing(source: &str, pages: &[TextFile]) -> Vec<String> {
+    let mut found = Vec::new();
+    // A line of the table: Name = "CODE", Class, retryable, "hint", "meaning";
+    for line in source.lines().map(str::trim) {
+        let Some((name, rest)) = line.split_once(" = \"CX-") else { continue };
+        let mut words = rest.split(',').map(str::trim);
+        let (code, retry) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+        let file = format!("CX-{}.md", code.trim_matches('"'));
+        let answer = if retry == "true" { "yes" } else { "no" };
+        let Some(page) = pages.iter().find(|p| p.path.ends_with(&file)) else { continue };
+        let row = page.text.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
+        if !row.is_some_and(|r| r.ends_with(&format!("| {answer} |"))) {
+            found.push(format!("{}: has no row `{name}` ... {answer}", page.path));
+        }
+    }
+    found
+}
+
 /// Codes a file speaks of that the table does not have.
 pub(crate) fn unknown(table: &BTreeSet<String>, file: &TextFile) -> Vec<String> {
     let spoken = codes(&file.text);
@@ -75,6 +94,15 @@ mod tests {
         assert_eq!(undocumented(&table, &extra).len(), 1);
         let empty = [page("0001", GOOD), page("0002", "")];
         assert_eq!(undocumented(&table, &empty).len(), 1);
+    }
+
+    #[test]
+    fn a_page_that_says_another_name_or_retryability_is_found() {
+        let source = format!("    Broken = \"{}\", Internal, true, \"a, b\", \"c\";", code("0001"));
+        let says = |row: &str| disagreeing(&source, &[page("0001", row)]).len();
+        assert_eq!(says("| `Broken` | INTERNAL | yes |"), 0);
+        assert_eq!(says("| `Broken` | INTERNAL | no |"), 1);
+        assert_eq!(says("| `Whole` | INTERNAL | yes |"), 1);
     }
 
     #[test]

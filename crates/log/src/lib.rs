@@ -28,6 +28,7 @@ mod output;
 mod subject;
 mod types;
 
+pub mod conformance;
 pub mod embedded;
 pub mod memory;
 

@@ -1,5 +1,6 @@
 //! What clients call: one file per call. It maps wire to model and back and never decides anything about a task itself.
 
+mod backup;
 mod cancel;
 mod explain;
 mod get;
@@ -21,10 +22,15 @@ use cortex_log::EventLog;
 use cortex_model::contract::v1::cortex_server::Cortex;
 use cortex_model::proto as pb;
 use cortex_model::{Actor, Code, Fault, TaskId, TaskKey, Workspace, wire};
+use futures::future::BoxFuture;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+
+/// Copies the log into a new directory and says which. Only a log that lies in files has one.
+pub type Backup = Arc<dyn Fn() -> BoxFuture<'static, Result<PathBuf, Fault>> + Send + Sync>;
 
 /// Serves `cortex.v1.Cortex`.
 #[derive(Clone)]
@@ -34,6 +40,7 @@ pub(crate) struct Api {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) fullness: Arc<Fullness>,
+    pub(crate) backup: Option<Backup>,
     /// Cancelled when the gateway goes away: open watches end.
     pub(crate) drain: CancellationToken,
 }
@@ -124,6 +131,12 @@ impl Cortex for Api {
         r: Request<pb::GetServerInfoRequest>,
     ) -> Answer<pb::GetServerInfoResponse> {
         answer(self.info(&r))
+    }
+    async fn create_backup(
+        &self,
+        r: Request<pb::CreateBackupRequest>,
+    ) -> Answer<pb::CreateBackupResponse> {
+        answer(self.copy_log(r).await)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Api, actor, task_key, workspace};
 use crate::view;
 use cortex_model::proto as pb;
-use cortex_model::{Fault, wire};
+use cortex_model::{Code, Fault, wire};
 use cortex_scheduler_core::decide;
 use tonic::Request;
 
@@ -18,6 +18,9 @@ impl Api {
         let resolve_as = wire::event::resolve_as(r.r#as)?;
         let key = task_key(workspace, &r.task_id)?;
         let reason = super::bounded(r.reason)?;
+        if reason.trim().is_empty() {
+            return Err(Fault::new(Code::Malformed, "settling a task needs a reason"));
+        }
         let now = crate::clock::now();
         let view =
             self.tasks.change(&key, |v| decide::resolve(v, resolve_as, &who, &reason, now)).await?;

@@ -2,8 +2,11 @@
 //! node counts is kept here; it never decides about a task.
 
 mod connection;
+mod dispatch;
 mod flow;
 mod offers;
+mod peer;
+mod reports;
 
 use crate::config::Config;
 use crate::identity::Principal;

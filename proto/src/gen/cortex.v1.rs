@@ -1795,7 +1795,7 @@ pub struct CancelTaskRequest {
     /// The task.
     #[prost(string, tag = "1")]
     pub task_id: ::prost::alloc::string::String,
-    /// Why, for people.
+    /// Why, for people; at most 4096 bytes, may be empty.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
     /// Who asked.
@@ -1818,7 +1818,7 @@ pub struct ResolveTaskRequest {
     /// The decision.
     #[prost(enumeration = "ResolveAs", tag = "2")]
     pub r#as: i32,
-    /// Why, for people; must not be empty.
+    /// Why, for people; at most 4096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     /// Who asked.
@@ -2078,6 +2078,16 @@ pub struct GetServerInfoResponse {
     /// Names of optional abilities this server has.
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Asks for a copy of the log. The server chooses where it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupRequest {}
+/// Where the copy is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupResponse {
+    /// Where the copy lies on the server's machine; it can be used as a data directory.
+    #[prost(string, tag = "1")]
+    pub directory: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -2430,6 +2440,31 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "GetServerInfo"));
             self.inner.unary(req, path, codec).await
         }
+        /// Copies the log and its outputs, while everything goes on, into a new directory on the server.
+        pub async fn create_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Cortex/CreateBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Cortex", "CreateBackup"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2529,6 +2564,14 @@ pub mod cortex_server {
             request: tonic::Request<super::GetServerInfoRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetServerInfoResponse>,
+            tonic::Status,
+        >;
+        /// Copies the log and its outputs, while everything goes on, into a new directory on the server.
+        async fn create_backup(
+            &self,
+            request: tonic::Request<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
             tonic::Status,
         >;
     }
@@ -3078,6 +3121,51 @@ pub mod cortex_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetServerInfoSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Cortex/CreateBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackupSvc<T: Cortex>(pub Arc<T>);
+                    impl<
+                        T: Cortex,
+                    > tonic::server::UnaryService<super::CreateBackupRequest>
+                    for CreateBackupSvc<T> {
+                        type Response = super::CreateBackupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cortex>::create_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackupSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,54 @@
+//! The commands: one file each. This file only brings a parsed command line to its command.
+
+pub(crate) mod backup;
+pub(crate) mod completions;
+pub(crate) mod node;
+pub(crate) mod run;
+pub(crate) mod task;
+pub(crate) mod up;
+mod version;
+
+use crate::args::{Cli, Command, Global};
+use crate::client::{self, Client, Target};
+use crate::error::CliError;
+
+/// What every command may need: where the server is, how to print.
+pub(crate) struct Session {
+    pub(crate) global: Global,
+}
+
+impl Session {
+    /// Whether `--json` was given.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Where the server is.
+    pub(crate) fn target(&self) -> Result<Target, CliError> {
+        Ok(Target::new(client::data_dir(self.global.data_dir.as_deref())?))
+    }
+
+    /// A connection to it.
+    pub(crate) async fn connect(&self) -> Result<Client, CliError> {
+        self.target()?.connect().await
+    }
+
+    /// Who asks.
+    pub(crate) fn actor(&self) -> Result<cortex_model::proto::Actor, CliError> {
+        crate::actor::resolve(&self.global)
+    }
+}
+
+/// Runs the command and gives the exit code.
+pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
+    let session = Session { global: cli.global };
+    match cli.command {
+        Command::Up(args) => up::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Backup => backup::run(&session).await,
+        Command::Run(args) => run::run(&session, *args).await,
+        Command::Task(command) => task::run(&session, command).await,
+        Command::Node(command) => node::run(&session, command).await.map(|()| 0),
+        Command::Version => version::run(&session).await.map(|()| 0),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
+    }
+}

@@ -1,0 +1,100 @@
+//! `cortex node show`.
+
+use crate::client::required;
+use crate::commands::Session;
+use crate::error::CliError;
+use crate::words::{safe, time};
+use crate::{render, view};
+use clap::Args;
+use cortex_model::NodeId;
+use cortex_model::proto as pb;
+
+/// Flags of `node show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cortex node show laptop-1")]
+pub(crate) struct ShowArgs {
+    /// The node's id
+    node: String,
+}
+
+/// Prints one node.
+pub(crate) async fn run(session: &Session, args: ShowArgs) -> Result<(), CliError> {
+    let node = NodeId::parse(&args.node)?.to_string();
+    let answer = session.connect().await?.get_node(pb::GetNodeRequest { node }).await?;
+    let node = required(answer.node)?;
+    if session.json() {
+        return render::json(&view::Node::from(&node));
+    }
+    describe(&node).iter().try_for_each(|l| render::line(l))
+}
+
+fn describe(n: &pb::Node) -> Vec<String> {
+    let m = n.manifest.clone().unwrap_or_default();
+    let online = if n.online {
+        format!("online through gateway {}", safe(&n.gateway))
+    } else {
+        format!("offline, last seen {}", time(n.last_seen_ms))
+    };
+    let mut out = vec![
+        format!("node     {} ({online})", n.node),
+        format!(
+            "system   {}, {} {}, kernel {}",
+            safe(&m.hostname),
+            safe(&m.os),
+            safe(&m.arch),
+            safe(&m.kernel)
+        ),
+        format!("size     {} cpus, {} MiB of memory", m.cpus, m.memory_bytes / (1024 * 1024)),
+        format!("slots    {} free of {}", n.slots_free, n.slots),
+        format!("agent    {}, journal {}", safe(&n.agent_version), safe(&n.incarnation)),
+    ];
+    if let Some(j) = &n.journal {
+        out.push(format!("journal  {} entries, head {}", j.size, safe(&j.leaf)));
+    }
+    out.extend(m.labels.iter().map(|(k, v)| format!("label    {}={}", safe(k), safe(v))));
+    out.extend(m.capabilities.iter().map(|c| {
+        let text = format!("has      {} {} {}", safe(&c.name), safe(&c.version), safe(&c.path));
+        text.trim_end().to_owned()
+    }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_described() {
+        let n = pb::Node {
+            node: "n1".into(),
+            last_seen_ms: 1_700_000_000_000,
+            slots: 4,
+            slots_free: 3,
+            agent_version: "0.1.0".into(),
+            incarnation: "abc".into(),
+            manifest: Some(pb::Manifest {
+                hostname: "box".into(),
+                os: "linux".into(),
+                arch: "x86_64".into(),
+                cpus: 2,
+                memory_bytes: 8 << 30,
+                kernel: "6.1".into(),
+                capabilities: vec![pb::Capability { name: "shell".into(), ..Default::default() }],
+                labels: [("rack".to_owned(), "b".to_owned())].into(),
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            describe(&n),
+            [
+                "node     n1 (offline, last seen 2023-11-14T22:13:20.000Z)",
+                "system   box, linux x86_64, kernel 6.1",
+                "size     2 cpus, 8192 MiB of memory",
+                "slots    3 free of 4",
+                "agent    0.1.0, journal abc",
+                "label    rack=b",
+                "has      shell",
+            ]
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! `cortex up`: a whole Cortex on this machine: gateway and scheduler in this process, the log beside them, an agent as
+//! its own process.
+
+use crate::client::{Target, data_dir};
+use crate::error::CliError;
+use crate::interrupts::Interrupts;
+use crate::render;
+use crate::serve::agent::LocalAgent;
+use crate::serve::compose::{Quotas, Servers, listen, open_log};
+use crate::serve::data_dir::DataDir;
+use crate::serve::{first_task, logging};
+use clap::Args;
+use cortex_gateway::Retention;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const GIB: u64 = 1024 * 1024 * 1024;
+
+/// Flags of `up`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cortex up
+  cortex up --data-dir /srv/cortex --listen 127.0.0.1:7400
+  CORTEX_LOG=info cortex up --no-agent --log-format json")]
+pub(crate) struct UpArgs {
+    /// Address to listen on, loopback only [default: the last one, or any free port]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where events are kept: 'embedded', in the data directory
+    #[arg(long, default_value = "embedded", value_name = "LOG")]
+    log: String,
+    /// Start no local agent
+    #[arg(long)]
+    no_agent: bool,
+    /// Do not run the first task
+    #[arg(long)]
+    no_first_task: bool,
+    /// Tasks the local agent runs at a time
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Most MiB of events; submits stop at 90 % of it
+    #[arg(long, default_value_t = 8192, value_name = "MIB")]
+    log_quota: u64,
+    /// Most MiB of kept outputs; the oldest go first
+    #[arg(long, default_value_t = 51200, value_name = "MIB")]
+    output_quota: u64,
+    /// Days that outputs are kept
+    #[arg(long, default_value_t = 7, value_name = "DAYS")]
+    output_days: u64,
+    /// Form of log lines on stderr; what is logged says CORTEX_LOG (default: warn)
+    #[arg(long, value_parser = ["text", "json"], default_value = "text", value_name = "FORM")]
+    log_format: String,
+}
+
+impl UpArgs {
+    fn quotas(&self) -> Quotas {
+        Quotas {
+            log_bytes: self.log_quota.saturating_mul(GIB / 1024),
+            outputs: Retention {
+                max_age: Duration::from_secs(self.output_days.saturating_mul(24 * 3600)),
+                max_bytes: self.output_quota.saturating_mul(GIB / 1024),
+            },
+        }
+    }
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// Whatever keeps the server from starting; nothing is left half-made.
+pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliError> {
+    logging::start("warn", args.log_format == "json")?;
+    let mut interrupts = Interrupts::listen()?;
+    let dir = DataDir::open(&data_dir(given)?)?;
+    let listener = listen(&dir, args.listen).await?;
+    let address = listener.local_addr().map_err(|e| CliError::internal(e.to_string()))?;
+    let open = open_log(&dir, &args.log, args.quotas()).await?;
+    let durability = open.log.describe().acknowledged_means;
+    let stop = CancellationToken::new();
+    let servers = Servers::new(stop.clone());
+    servers.gateway(&dir, &open, listener, args.quotas().outputs)?;
+    servers.scheduler(&open);
+    drop(open);
+    dir.write_endpoint(&format!("http://{address}"))?;
+    render::line(&format!("cortex is up at http://{address}, data in {}", dir.path().display()))?;
+    render::line(&format!("what is acknowledged is durable: {durability}"))?;
+
+    let agent = (!args.no_agent).then(|| LocalAgent::new(&dir, args.slots));
+    let policy = agent.as_ref().map(LocalAgent::policy_file);
+    let supervised = agent.map(|a| tokio::spawn(a.supervise(stop.clone())));
+    let target = Target::new(dir.path().to_owned());
+    let greeting = async {
+        if policy.is_some() && !args.no_first_task {
+            match greet(&target).await {
+                Ok(text) => render::line(&text)?,
+                Err(e) => render::note(&format!("the first task did not run: {}", e.message)),
+            }
+        }
+        render::line(&next_steps(given, policy.as_deref()))?;
+        std::future::pending::<Result<(), CliError>>().await
+    };
+    let ended = tokio::select! {
+        () = interrupts.next() => Ok(()),
+        () = stop.cancelled() => Err(CliError::internal("a server ended by itself; see the log above")),
+        r = greeting => r,
+    };
+    render::note("stopping");
+    stop.cancel();
+    if let Some(agent) = supervised {
+        agent.await.ok();
+    }
+    servers.ended().await;
+    ended.map(|()| 0)
+}
+
+async fn greet(target: &Target) -> Result<String, CliError> {
+    let client = target.connect().await?;
+    first_task::run(&client).await
+}
+
+fn next_steps(given: Option<&Path>, policy: Option<&Path>) -> String {
+    let with = given.map_or(String::new(), |d| format!("CORTEX_DATA_DIR={} ", d.display()));
+    let mut text = format!(
+        "From another terminal:\n  {with}cortex run -- uname -a\n  {with}cortex task list\n  {with}cortex node list\n"
+    );
+    if let Some(policy) = policy {
+        text.push_str(&format!(
+            "What may run on this machine is decided in {}\n",
+            policy.display()
+        ));
+    }
+    text.push_str("Ctrl-C stops it; tasks that wait or run are kept.");
+    text
+}

@@ -1,0 +1,179 @@
+//! Gateway, scheduler and log in one process.
+
+use super::data_dir::DataDir;
+use crate::error::CliError;
+use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
+use cortex_log::{EmbeddedLog, EventLog};
+use cortex_model::{Code, Fault};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Bounds on what the server keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quotas {
+    /// Bytes of events.
+    pub(crate) log_bytes: u64,
+    /// Bytes and age of outputs.
+    pub(crate) outputs: Retention,
+}
+
+/// Opens the log a server was told to use.
+///
+/// # Errors
+/// The log's own error with its code.
+pub(crate) async fn open_log(
+    dir: &DataDir,
+    url: &str,
+    quotas: Quotas,
+) -> Result<OpenLog, CliError> {
+    let failed = |e: cortex_log::LogError| {
+        CliError::from(cortex_model::Fault::new(
+            e.code(),
+            format!("the event log cannot be opened: {e}"),
+        ))
+    };
+    if url == "embedded" {
+        let path = dir.join("log");
+        let options = cortex_log::embedded::Options {
+            quota: Some(quotas.log_bytes),
+            output_quota: Some(quotas.outputs.max_bytes),
+            ..cortex_log::embedded::Options::default()
+        };
+        let opened =
+            tokio::task::spawn_blocking(move || cortex_log::EmbeddedLog::open(path, options)).await;
+        let opened = opened.map_err(|e| CliError::internal(format!("opening the log: {e}")))?;
+        let log = Arc::new(opened.map_err(failed)?);
+        let backup = backup_of(log.clone(), dir.join("backups"));
+        return Ok(OpenLog { log, backup: Some(backup) });
+    }
+    Err(CliError::new(Code::Usage, format!("{url:?} is not a log: use 'embedded'")))
+}
+
+/// An open log, with the way to copy it if it lies in our files.
+pub(crate) struct OpenLog {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) backup: Option<Backup>,
+}
+
+/// Copies the log into a new directory that can itself be used as a data directory.
+fn backup_of(log: Arc<EmbeddedLog>, backups: PathBuf) -> Backup {
+    Arc::new(move || {
+        let (log, backups) = (log.clone(), backups.clone());
+        Box::pin(async move {
+            let name = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+            let target = backups.join(name.replace('.', "-"));
+            copy(&log, &target).await.map(|()| target.clone())
+        })
+    })
+}
+
+async fn copy(log: &EmbeddedLog, target: &Path) -> Result<(), Fault> {
+    let failed = |e: CliError| Fault::new(Code::DiskFull, e.message);
+    // Opening makes the version file; what is missing after a restore (tokens) is made anew.
+    drop(DataDir::open(target).map_err(failed)?);
+    log.backup(target.join("log"))
+        .await
+        .map_err(|e| Fault::new(e.code(), format!("the copy failed: {e}")))
+}
+
+/// Binds the address, or for none the one of last time if it is free, or any.
+///
+/// # Errors
+/// `CX-0705` when the address is in use, `CX-0803` when it is not a loopback address.
+pub(crate) async fn listen(
+    dir: &DataDir,
+    wanted: Option<SocketAddr>,
+) -> Result<TcpListener, CliError> {
+    if let Some(address) = wanted {
+        if !address.ip().is_loopback() {
+            return Err(CliError::new(Code::Usage, format!("{address} is not a loopback address"))
+                .with_hint(
+                    "until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only",
+                ));
+        }
+        return TcpListener::bind(address).await.map_err(|e| bind_error(address, &e));
+    }
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if let Some(last) = dir.last_address().filter(|a| a.ip().is_loopback())
+        && let Ok(listener) = TcpListener::bind(last).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(any).await.map_err(|e| bind_error(any, &e))
+}
+
+fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
+    let code =
+        if e.kind() == std::io::ErrorKind::AddrInUse { Code::AddressInUse } else { Code::Usage };
+    CliError::new(code, format!("cannot listen on {address}: {e}"))
+}
+
+/// Servers that run in this process.
+pub(crate) struct Servers {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Servers {
+    /// None yet. `stop` ends all; one that fails ends the others.
+    pub(crate) fn new(stop: CancellationToken) -> Servers {
+        Servers { tracker: TaskTracker::new(), stop }
+    }
+
+    /// Starts a gateway.
+    ///
+    /// # Errors
+    /// `CX-0706` when a token can be read by others.
+    pub(crate) fn gateway(
+        &self,
+        dir: &DataDir,
+        open: &OpenLog,
+        listener: TcpListener,
+        outputs: Retention,
+    ) -> Result<(), CliError> {
+        let (client, agent) = dir.tokens()?;
+        let gateway = Gateway {
+            log: open.log.clone(),
+            backup: open.backup.clone(),
+            config: Config { retention: outputs, ..Config::named(&name("g")) },
+            identity: Identity::new(&client, &agent),
+            metrics: PrometheusBuilder::new().install_recorder().ok(),
+        };
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_gateway::serve(gateway, listener, stop.clone()).await {
+                tracing::error!(error = %e, "the gateway ended");
+                stop.cancel();
+            }
+        });
+        Ok(())
+    }
+
+    /// Starts a scheduler.
+    pub(crate) fn scheduler(&self, open: &OpenLog) {
+        let config = cortex_scheduler::Config { name: name("s") };
+        let (log, stop) = (open.log.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_scheduler::run(log, config, stop.clone()).await {
+                tracing::error!(error = %e, "the scheduler ended");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Resolves when all have ended.
+    pub(crate) async fn ended(self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// A name that no other process of this log has.
+fn name(kind: &str) -> String {
+    format!("{kind}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}

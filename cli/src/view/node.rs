@@ -1,0 +1,77 @@
+//! A node as JSON.
+
+use super::{text, time};
+use cortex_model::proto as pb;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A node as it stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    pub(crate) node: String,
+    pub(crate) workspace: String,
+    pub(crate) online: bool,
+    pub(crate) hostname: String,
+    pub(crate) os: String,
+    pub(crate) arch: String,
+    pub(crate) kernel: String,
+    pub(crate) cpus: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) capabilities: Vec<Capability>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) slots: u32,
+    pub(crate) slots_free: u32,
+    pub(crate) session: Option<String>,
+    pub(crate) gateway: Option<String>,
+    pub(crate) agent_version: String,
+    pub(crate) incarnation: Option<String>,
+    pub(crate) last_seen_ms: Option<u64>,
+    pub(crate) journal: Option<JournalHead>,
+}
+
+/// An ability.
+#[derive(Debug, Serialize)]
+pub(crate) struct Capability {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) path: Option<String>,
+}
+
+/// Where the node's journal stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct JournalHead {
+    pub(crate) size: u64,
+    pub(crate) leaf: String,
+}
+
+impl From<&pb::Node> for Node {
+    fn from(n: &pb::Node) -> Node {
+        let m = n.manifest.clone().unwrap_or_default();
+        let capability = |c: pb::Capability| Capability {
+            version: text(&c.version),
+            path: text(&c.path),
+            name: c.name,
+        };
+        Node {
+            node: n.node.clone(),
+            workspace: n.workspace.clone(),
+            online: n.online,
+            hostname: m.hostname,
+            os: m.os,
+            arch: m.arch,
+            kernel: m.kernel,
+            cpus: m.cpus,
+            memory_bytes: m.memory_bytes,
+            capabilities: m.capabilities.into_iter().map(capability).collect(),
+            labels: m.labels,
+            slots: n.slots,
+            slots_free: n.slots_free,
+            session: text(&n.session),
+            gateway: text(&n.gateway),
+            agent_version: n.agent_version.clone(),
+            incarnation: text(&n.incarnation),
+            last_seen_ms: time(n.last_seen_ms),
+            journal: n.journal.as_ref().map(|j| JournalHead { size: j.size, leaf: j.leaf.clone() }),
+        }
+    }
+}

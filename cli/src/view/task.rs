@@ -1,0 +1,229 @@
+//! A task, who asked for it and how it ended, as JSON.
+
+use super::{Bytes, Error, hex, text, time};
+use cortex_model::proto as pb;
+use pb::ending::Kind;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A task as it stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct Task {
+    pub(crate) task_id: String,
+    pub(crate) workspace: String,
+    pub(crate) idempotency_key: String,
+    pub(crate) state: String,
+    pub(crate) spec: Option<Spec>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) submitted_at_ms: u64,
+    /// The current or last attempt; 0 when none started.
+    pub(crate) attempt: u32,
+    pub(crate) node: Option<String>,
+    pub(crate) started_at_ms: Option<u64>,
+    pub(crate) ended_at_ms: Option<u64>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) cancel_requested: bool,
+    pub(crate) revision: u64,
+    pub(crate) evidence: Option<String>,
+    pub(crate) retry_at_ms: Option<u64>,
+    pub(crate) deadline_at_ms: Option<u64>,
+}
+
+impl From<&pb::Task> for Task {
+    fn from(t: &pb::Task) -> Task {
+        Task {
+            task_id: t.task_id.clone(),
+            workspace: t.workspace.clone(),
+            idempotency_key: t.idempotency_key.clone(),
+            state: state_name(t.state),
+            spec: t.spec.as_ref().map(Into::into),
+            actor: t.actor.as_ref().map(Into::into),
+            submitted_at_ms: t.submitted_at_ms,
+            attempt: t.attempt,
+            node: text(&t.node),
+            started_at_ms: time(t.started_at_ms),
+            ended_at_ms: time(t.ended_at_ms),
+            outcome: t.outcome.as_ref().map(Into::into),
+            cancel_requested: t.cancel_requested,
+            revision: t.revision,
+            evidence: text(&t.evidence),
+            retry_at_ms: time(t.retry_at_ms),
+            deadline_at_ms: time(t.deadline_at_ms),
+        }
+    }
+}
+
+/// The state in lower case; an unknown one as `unknown(N)`.
+pub(crate) fn state_name(state: i32) -> String {
+    known::<pb::TaskState>(state, |s| s.as_str_name(), "TASK_STATE_")
+}
+
+pub(super) fn known<E: TryFrom<i32>>(
+    value: i32,
+    name: impl Fn(&E) -> &'static str,
+    prefix: &str,
+) -> String {
+    match E::try_from(value) {
+        Ok(e) => name(&e).trim_start_matches(prefix).to_lowercase(),
+        Err(_) => format!("unknown({value})"),
+    }
+}
+
+/// What was asked. Durations in milliseconds; 0 means the server's default.
+#[derive(Debug, Serialize)]
+pub(crate) struct Spec {
+    pub(crate) action: Action,
+    pub(crate) require: Vec<String>,
+    pub(crate) node: Option<String>,
+    pub(crate) priority: i32,
+    pub(crate) safe_to_repeat: bool,
+    pub(crate) max_attempts: u32,
+    pub(crate) retry_on: Vec<String>,
+    pub(crate) run_timeout_ms: u64,
+    pub(crate) deadline_ms: u64,
+    pub(crate) node_lost_grace_ms: u64,
+    pub(crate) output_limit_bytes: u64,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl From<&pb::TaskSpec> for Spec {
+    fn from(s: &pb::TaskSpec) -> Spec {
+        let retry = s.retry.clone().unwrap_or_default();
+        let on = |o: &i32| known::<pb::RetryOn>(*o, |o| o.as_str_name(), "RETRY_ON_");
+        Spec {
+            action: s.action.as_ref().and_then(|a| a.kind.as_ref()).into(),
+            require: s.require.clone(),
+            node: text(&s.node),
+            priority: s.priority,
+            safe_to_repeat: s.safe_to_repeat,
+            max_attempts: retry.max_attempts,
+            retry_on: retry.on.iter().map(on).collect(),
+            run_timeout_ms: s.run_timeout_ms,
+            deadline_ms: s.deadline_ms,
+            node_lost_grace_ms: s.node_lost_grace_ms,
+            output_limit_bytes: s.output_limit_bytes,
+            labels: s.labels.clone(),
+        }
+    }
+}
+
+/// What runs on the node.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Action {
+    Echo { payload: Bytes },
+    Shell { argv: Vec<Bytes>, cwd: Option<String>, env: Vec<Variable>, stdin: Bytes },
+    Unknown,
+}
+
+/// An environment variable.
+#[derive(Debug, Serialize)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: Bytes,
+}
+
+impl From<Option<&pb::action::Kind>> for Action {
+    fn from(kind: Option<&pb::action::Kind>) -> Action {
+        match kind {
+            Some(pb::action::Kind::Echo(e)) => Action::Echo { payload: Bytes(e.payload.clone()) },
+            Some(pb::action::Kind::Shell(s)) => Action::Shell {
+                argv: s.argv.iter().cloned().map(Bytes).collect(),
+                cwd: text(&s.cwd),
+                env: s
+                    .env
+                    .iter()
+                    .map(|v| Variable { name: v.name.clone(), value: Bytes(v.value.clone()) })
+                    .collect(),
+                stdin: Bytes(s.stdin.clone()),
+            },
+            None => Action::Unknown,
+        }
+    }
+}
+
+/// Who asked.
+#[derive(Debug, Serialize)]
+pub(crate) struct Actor {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) model: Option<String>,
+    pub(crate) on_behalf_of: Option<String>,
+}
+
+impl From<&pb::Actor> for Actor {
+    fn from(a: &pb::Actor) -> Actor {
+        Actor {
+            kind: known::<pb::ActorKind>(a.kind, |k| k.as_str_name(), "ACTOR_KIND_"),
+            id: a.id.clone(),
+            model: text(&a.model),
+            on_behalf_of: text(&a.on_behalf_of),
+        }
+    }
+}
+
+/// How an attempt ended, as its node told it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) ending: Option<Ending>,
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+    pub(crate) stdout_sha256: String,
+    pub(crate) stderr_sha256: String,
+    pub(crate) dropped_bytes: u64,
+    pub(crate) started_at_ms: Option<u64>,
+    pub(crate) ended_at_ms: Option<u64>,
+    pub(crate) duration_us: u64,
+    pub(crate) journal_seq: u64,
+}
+
+impl From<&pb::Outcome> for Outcome {
+    fn from(o: &pb::Outcome) -> Outcome {
+        let out = o.output.clone().unwrap_or_default();
+        Outcome {
+            ending: o.ending.as_ref().and_then(|e| e.kind.as_ref()).map(Into::into),
+            stdout_bytes: out.stdout_bytes,
+            stderr_bytes: out.stderr_bytes,
+            stdout_sha256: hex(&out.stdout_sha256),
+            stderr_sha256: hex(&out.stderr_sha256),
+            dropped_bytes: out.dropped_bytes,
+            started_at_ms: time(o.started_at_ms),
+            ended_at_ms: time(o.ended_at_ms),
+            duration_us: o.duration_us,
+            journal_seq: o.journal_seq,
+        }
+    }
+}
+
+/// The ending itself.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Ending {
+    Exited { code: i32 },
+    Signaled { signal: i32 },
+    SpawnFailed { error: Option<Error> },
+    Timeout { after_ms: u64 },
+    Cancelled { never_started: bool, survivors: u32 },
+    Denied { error: Option<Error>, rule: String },
+    Interrupted { found: String },
+    Expired { never_started: bool },
+}
+
+impl From<&Kind> for Ending {
+    fn from(kind: &Kind) -> Ending {
+        match kind {
+            Kind::Exited(e) => Ending::Exited { code: e.code },
+            Kind::Signaled(s) => Ending::Signaled { signal: s.signal },
+            Kind::SpawnFailed(f) => Ending::SpawnFailed { error: f.error.as_ref().map(Into::into) },
+            Kind::Timeout(t) => Ending::Timeout { after_ms: t.after_ms },
+            Kind::Cancelled(c) => {
+                Ending::Cancelled { never_started: c.never_started, survivors: c.survivors }
+            }
+            Kind::Denied(d) => {
+                Ending::Denied { error: d.error.as_ref().map(Into::into), rule: d.rule.clone() }
+            }
+            Kind::Interrupted(i) => Ending::Interrupted { found: i.found.clone() },
+            Kind::Expired(e) => Ending::Expired { never_started: e.never_started },
+        }
+    }
+}

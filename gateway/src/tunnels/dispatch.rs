@@ -1,0 +1,109 @@
+//! Offers, questions and cancellations on their way from schedulers to the agent, and claims on their way to the log.
+
+use super::connection::{Connection, Done};
+use super::offers::{self, Claimant, Waiting};
+use cortex_log::Message;
+use cortex_model::AttemptKey;
+use cortex_model::proto as pb;
+use futures::FutureExt;
+use pb::dispatch_reply::Body as Reply;
+use prost::Message as _;
+
+impl Connection {
+    /// A scheduler's message for this node.
+    pub(super) fn request(&mut self, m: Message) {
+        let Ok(request) = pb::DispatchRequest::decode(m.body.clone()) else {
+            tracing::warn!(subject = m.subject, "a scheduler's message cannot be read");
+            return;
+        };
+        use pb::dispatch_request::Body;
+        self.next_id += 1;
+        let id = self.next_id;
+        match request.body {
+            Some(Body::Offer(offer)) => {
+                let mut to_agent = offer.offer.clone().unwrap_or_default();
+                to_agent.offer_id = id;
+                match self.end.offer(to_agent) {
+                    Ok(()) => {
+                        let since = tokio::time::Instant::now();
+                        let scheduler = request.scheduler;
+                        self.offers.insert(id, Waiting { message: m, scheduler, offer, since });
+                    }
+                    Err(_) => self.reply(m, Reply::Gone(pb::SessionGone {})),
+                }
+            }
+            Some(Body::Query(q)) => {
+                let sent = self.end.query(pb::Query { query_id: id, ..q });
+                self.ask(id, m, sent.is_ok());
+            }
+            Some(Body::Cancel(c)) => {
+                let sent = self.end.cancel(pb::Cancel { query_id: id, ..c });
+                self.ask(id, m, sent.is_ok());
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn ask(&mut self, id: u64, m: Message, sent: bool) {
+        if sent {
+            self.asked.insert(id, m);
+        } else {
+            self.reply(m, Reply::Gone(pb::SessionGone {}));
+        }
+    }
+
+    pub(super) fn reply(&mut self, to: Message, body: Reply) {
+        let shared = self.shared.clone();
+        self.work.push(
+            async move {
+                offers::reply(shared, to, body).await;
+                Done::Replied
+            }
+            .boxed(),
+        );
+    }
+
+    /// The agent takes an offer: the log decides whether it gets the task.
+    pub(super) fn claim(&mut self, offer_id: u64, key: AttemptKey, fence: u64, slots_free: u32) {
+        let (Some(waiting), Some(peer)) = (self.offers.remove(&offer_id), &self.peer) else {
+            self.end.no_go(offer_id, None);
+            return;
+        };
+        let by = Claimant {
+            node: peer.node.clone(),
+            incarnation: peer.incarnation.clone(),
+            session: peer.session.clone(),
+        };
+        let gateway = &self.shared.config.name;
+        let commit = match offers::started(
+            &waiting.offer,
+            &waiting.scheduler,
+            &by,
+            gateway,
+            crate::clock::now(),
+        ) {
+            Ok(commit) => commit,
+            Err(fault) => {
+                self.end.no_go(offer_id, Some((&fault).into()));
+                return;
+            }
+        };
+        let claim = pb::Claim {
+            offer_id,
+            workspace: key.task.workspace.to_string(),
+            task_id: key.task.task.to_string(),
+            attempt: key.attempt,
+            fence,
+            slots_free,
+        };
+        self.reply(waiting.message, Reply::Claim(claim));
+        let shared = self.shared.clone();
+        self.work.push(
+            async move {
+                let result = offers::append(&shared.tasks, &key, fence, &commit).await;
+                Done::Started { offer_id, result }
+            }
+            .boxed(),
+        );
+    }
+}

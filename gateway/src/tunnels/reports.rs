@@ -1,0 +1,88 @@
+//! What the agent reports about attempts, on its way into the log: output first, then the outcome.
+
+use super::connection::{Connection, Done, RETRY};
+use super::flow::Next;
+use crate::ingest;
+use cortex_log::{LogError, OutputKey};
+use cortex_model::proto as pb;
+use cortex_model::{AttemptKey, Outcome, wire};
+use cortex_tunnel::AckMode;
+use futures::FutureExt;
+use std::time::Duration;
+
+impl Connection {
+    pub(super) fn outcome(&mut self, key: AttemptKey, report: pb::OutcomeReport) {
+        match wire::task::outcome(report.outcome.unwrap_or_default()) {
+            Ok(outcome) => {
+                self.flows.entry(key.clone()).or_default().outcome(Box::new(outcome));
+                self.advance(&key);
+            }
+            Err(fault) => {
+                tracing::error!(attempt = %key, error = %fault, "an outcome cannot be read");
+                self.end.refuse((&fault).into(), 0);
+            }
+        }
+    }
+
+    /// Does what is next for an attempt's reports.
+    pub(super) fn advance(&mut self, key: &AttemptKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        match flow.next() {
+            Next::Store(chunks) => self.store(key.clone(), chunks),
+            Next::AskEnd => self.store(key.clone(), Vec::new()),
+            Next::Resend(from) => self.end.ack_output(key, from, AckMode::Resend),
+            Next::Finish(outcome) => self.finish(key.clone(), outcome, Duration::ZERO),
+            Next::Nothing => {}
+        }
+    }
+
+    /// Stores chunks; with none it asks for the durable end.
+    pub(super) fn store(&mut self, key: AttemptKey, chunks: Vec<pb::OutputChunk>) {
+        let log = self.shared.log.clone();
+        self.work.push(
+            async move {
+                let bytes = chunks.iter().map(|c| c.data.len() as u64).sum();
+                let mut result = store_once(log.as_ref(), &key, &chunks).await;
+                while !matches!(result, Ok(_) | Err(LogError::OutputGap { .. })) {
+                    tracing::warn!(attempt = %key, ?result, "output was not stored; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    result = store_once(log.as_ref(), &key, &chunks).await;
+                }
+                Done::Stored { key, bytes, result }
+            }
+            .boxed(),
+        );
+    }
+
+    pub(super) fn finish(&mut self, key: AttemptKey, outcome: Box<Outcome>, after: Duration) {
+        let Some(peer) = &self.peer else { return };
+        let (shared, node) = (self.shared.clone(), peer.node.clone());
+        self.work.push(
+            async move {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                let result = ingest::outcome(&shared.tasks, &node, &key, &outcome).await;
+                Done::Finished { key, outcome, result }
+            }
+            .boxed(),
+        );
+    }
+}
+
+async fn store_once(
+    log: &dyn cortex_log::EventLog,
+    key: &AttemptKey,
+    chunks: &[pb::OutputChunk],
+) -> Result<u64, LogError> {
+    let output = OutputKey::new(key.task.workspace.as_str(), key.task.task.as_str(), key.attempt)?;
+    if chunks.is_empty() {
+        return log.output_end(&output).await;
+    }
+    let chunk = |c: &pb::OutputChunk| cortex_log::OutputChunk {
+        stream: u8::try_from(c.stream).unwrap_or(0),
+        offset: c.offset,
+        data: c.data.clone(),
+    };
+    log.append_output(&output, chunks.iter().map(chunk).collect()).await
+}
