@@ -10,14 +10,12 @@ use cortex_model::{
     Actor, ActorKind, Commit, Event, Incarnation, NodeFacts, NodeId, Requirement, TaskId, TaskKey,
     TaskSpec, UnixMillis, Version, Workspace,
 };
-use cortex_scheduler_core::{
-    Answer, NodeKey, NodeView, OfferProposal, Proposal, RecordedCommit, Scheduler,
-};
+use cortex_scheduler_core::{NodeView, Offer, OfferAnswer, Proposal, RecordedCommit, Scheduler};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
-/// Proposals asked for at once, as the scheduler's driver does under load.
-const BATCH: usize = 512;
 const SLOTS: u32 = 4;
 
 /// How much of everything.
@@ -79,29 +77,27 @@ impl Figures {
     fn measure(nodes: usize, size: Size) -> anyhow::Result<Figures> {
         let before = own_rss_mib()?;
         let mut world = World::new()?;
-        world.connect(nodes)?;
         let begun = Instant::now();
-        for _ in 0..size.tasks {
+        for _ in 0..size.tasks + nodes * SLOTS as usize {
             world.submit(nodes)?;
         }
-        // Queued means: looked at once. Nothing is offered yet.
-        world.core.own([0].into());
-        let mut figures = Figures {
-            submits: size.tasks as f64 / begun.elapsed().as_secs_f64(),
-            ..Figures::default()
-        };
+        let took = begun.elapsed().as_secs_f64();
+        let submitted = world.submitted as f64;
+        let mut figures = Figures { submits: submitted / took, ..Figures::default() };
+        world.connect(nodes)?;
+        // Every slot gets its task; what still waits then is what is measured with.
+        world.propose();
         figures.memory_mib = own_rss_mib()? - before;
-        world.round(size.decisions.min(BATCH), nodes)?;
         for _ in 0..size.rounds {
-            let counted = world.core.counters;
+            let counted = world.core.counters();
             let begun = Instant::now();
             let proposing = world.round(size.decisions, nodes)?;
             let took = begun.elapsed();
-            let offers = (world.core.counters.offers - counted.offers) as f64;
-            let examined = (world.core.counters.nodes_examined - counted.nodes_examined) as f64;
-            figures.offers.push(offers / proposing.as_secs_f64());
-            figures.turns.push(offers / took.as_secs_f64());
-            figures.examined.push(examined / offers);
+            let now = world.core.counters();
+            let decisions = (now.decisions - counted.decisions) as f64;
+            figures.offers.push(size.decisions as f64 / proposing.as_secs_f64());
+            figures.turns.push(size.decisions as f64 / took.as_secs_f64());
+            figures.examined.push((now.examined - counted.examined) as f64 / decisions);
         }
         Ok(figures)
     }
@@ -116,16 +112,22 @@ struct World {
     core: Scheduler,
     workspace: Workspace,
     session: SessionId,
+    /// Offered and taken, longest ago first.
+    running: VecDeque<Offer>,
     submitted: u64,
     rev: u64,
 }
 
 impl World {
     fn new() -> anyhow::Result<World> {
+        let mut core = Scheduler::new(1);
+        core.owns([0].into());
+        core.presence_complete(NOW);
         Ok(World {
-            core: Scheduler::new(),
+            core,
             workspace: Workspace::default_workspace(),
             session: SessionId::parse("0190f0a0-0000-7000-8000-000000000000")?,
+            running: VecDeque::new(),
             submitted: 0,
             rev: 0,
         })
@@ -143,14 +145,20 @@ impl World {
             for (name, value) in [("os", "linux".to_owned()), ("zone", format!("z{}", n % 20))] {
                 facts.labels.insert(name.into(), value);
             }
-            self.core.node_up(NodeView {
-                key: NodeKey { workspace: self.workspace.clone(), node },
+            let view = NodeView {
+                workspace: self.workspace.clone(),
+                node,
                 session: self.session.clone(),
                 incarnation: incarnation.clone(),
-                facts,
+                generation: 1,
+                gateway: "g-1".into(),
+                connected_at: NOW,
                 slots: SLOTS,
+                slots_free: SLOTS,
                 journal_size: 0,
-            });
+                facts: Arc::new(facts),
+            };
+            self.core.node_up(view, NOW);
         }
         Ok(())
     }
@@ -190,42 +198,51 @@ impl World {
             },
             at: NOW,
         };
-        self.apply(task, Commit { n: 1, events: vec![Event::Submitted(Box::new(submitted))] });
-        Ok(())
+        self.apply(task, Commit { n: 1, events: vec![Event::Submitted(Box::new(submitted))] })
     }
 
-    fn apply(&mut self, task: TaskKey, commit: Commit) {
+    fn apply(&mut self, task: TaskKey, commit: Commit) -> anyhow::Result<()> {
         self.rev += 1;
-        self.core.apply(&RecordedCommit { task, shard: 0, rev: self.rev, at: NOW, commit });
+        let (shard, revision, at) = (0, self.rev, NOW);
+        Ok(self.core.apply(&RecordedCommit { shard, task, revision, at, commit })?)
     }
 
-    /// So many decisions; each task taken ends at once and another one comes, so that the numbers stay. The time in which it
-    /// proposed is returned.
-    fn round(&mut self, decisions: usize, nodes: usize) -> anyhow::Result<Duration> {
-        let (mut made, mut proposing) = (0, Duration::ZERO);
-        while made < decisions {
+    /// Takes every offer there is. The time in which it proposed is returned.
+    fn propose(&mut self) -> Duration {
+        let mut proposing = Duration::ZERO;
+        loop {
             let begun = Instant::now();
-            let proposals = self.core.propose(NOW, BATCH);
+            let proposals = self.core.propose(NOW);
             proposing += begun.elapsed();
-            let offers: Vec<OfferProposal> = proposals.into_iter().filter_map(offer).collect();
-            anyhow::ensure!(!offers.is_empty(), "nothing was offered");
-            made += offers.len();
-            for offer in &offers {
-                let node = offer.node.clone();
-                self.core.offer_answered(&offer.task, &node, Answer::Claimed, NOW);
-                let started = sample::started(offer.attempt, node.node)?;
-                self.apply(offer.task.clone(), Commit { n: offer.next_n, events: vec![started] });
+            if proposals.is_empty() {
+                return proposing;
             }
-            for offer in offers {
-                self.apply(offer.task, sample::finished(offer.attempt));
-                self.submit(nodes)?;
+            for offer in proposals.into_iter().filter_map(offer) {
+                self.core.offer_answered(offer.id, OfferAnswer::Claimed { slots_free: 0 }, NOW);
+                self.running.push_back(offer);
             }
+        }
+    }
+
+    /// So many tasks end, their slots get the next ones, and as many are submitted, so that the numbers stay. The time in
+    /// which it proposed is returned.
+    fn round(&mut self, decisions: usize, nodes: usize) -> anyhow::Result<Duration> {
+        let mut proposing = Duration::ZERO;
+        for _ in 0..decisions {
+            let Some(offer) = self.running.pop_front() else { anyhow::bail!("nothing runs") };
+            let attempt = offer.to.attempt;
+            let started = sample::started(attempt, offer.to.node)?;
+            let task = offer.to.task;
+            self.apply(task.clone(), Commit { n: offer.next_n, events: vec![started] })?;
+            self.apply(task, sample::finished(attempt))?;
+            self.submit(nodes)?;
+            proposing += self.propose();
         }
         Ok(proposing)
     }
 }
 
-fn offer(p: Proposal) -> Option<OfferProposal> {
+fn offer(p: Proposal) -> Option<Offer> {
     match p {
         Proposal::Offer(offer) => Some(*offer),
         Proposal::Append { .. } | Proposal::Query { .. } | Proposal::Cancel { .. } => None,

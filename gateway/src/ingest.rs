@@ -35,6 +35,10 @@ pub(crate) async fn outcome(
         let events = match decide::outcome(&v, node, attempt.attempt, outcome, crate::clock::now())
         {
             OutcomeDecision::AlreadyKnown => return Ok(()),
+            OutcomeDecision::Behind => {
+                view = None;
+                continue;
+            }
             OutcomeDecision::Append(events) | OutcomeDecision::Late(events) => events,
         };
         let commit = Commit { n: v.n + 1, events };

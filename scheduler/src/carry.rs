@@ -5,7 +5,9 @@ use cortex_log::{CommitId, EventLog, Expect, Key, LogError, Space};
 use cortex_model::limits::OFFER_TIMEOUT_MS;
 use cortex_model::proto as pb;
 use cortex_model::{Commit, Event, Incarnation, TaskKey, wire};
-use cortex_scheduler_core::{Answer, NodeKey, OfferProposal, Phase, Proposal, QueryAnswer};
+use cortex_scheduler_core::{
+    AppendResult, AttemptAt, Offer, OfferAnswer, Phase, Proposal, Refusal,
+};
 use pb::dispatch_reply::Body as Reply;
 use pb::dispatch_request::Body as Ask;
 use prost::Message;
@@ -14,62 +16,79 @@ use std::time::Duration;
 
 /// What came of a proposal.
 pub(crate) enum Outcome {
-    Offered { task: TaskKey, node: NodeKey, answer: Answer },
-    Appended { task: TaskKey, stored: bool },
-    Queried { task: TaskKey, attempt: u32, answer: Option<QueryAnswer> },
-    Told,
+    Offered {
+        id: u64,
+        answer: OfferAnswer,
+    },
+    Appended {
+        task: TaskKey,
+        result: AppendResult,
+    },
+    Queried {
+        id: u64,
+        phase: Phase,
+        incarnation: Incarnation,
+        journal_size: u64,
+    },
+    Cancelled {
+        task: TaskKey,
+        phase: Phase,
+    },
+    /// Nobody answered; the core asks again by itself.
+    Nothing,
 }
 
 /// Carries out a proposal.
 pub(crate) async fn carry(log: Arc<dyn EventLog>, me: Arc<str>, p: Proposal) -> Outcome {
     match p {
         Proposal::Offer(offer) => {
-            let subject = subject(&offer.node, offer.session.as_str());
-            let reply = ask(log.as_ref(), &me, &subject, Ask::Offer(offer_message(&offer))).await;
-            let answer = answer(reply);
-            let OfferProposal { task, node, .. } = *offer;
-            Outcome::Offered { task, node, answer }
+            let ask = Ask::Offer(offer_message(&offer));
+            let reply = request(log.as_ref(), &me, &offer.to, ask).await;
+            Outcome::Offered { id: offer.id, answer: answer(reply) }
         }
         Proposal::Append { task, expect, commit } => {
-            let stored = append(log.as_ref(), &task, expect, &commit).await;
-            Outcome::Appended { task, stored }
+            let result = append(log.as_ref(), &task, expect, &commit).await;
+            Outcome::Appended { task, result }
         }
-        Proposal::Query { task, attempt, node, session } => {
+        Proposal::Query { id, to } => {
             let query = pb::Query {
                 query_id: 0,
-                workspace: task.workspace.to_string(),
-                task_id: task.task.to_string(),
-                attempt,
+                workspace: to.task.workspace.to_string(),
+                task_id: to.task.task.to_string(),
+                attempt: to.attempt,
             };
-            let reply =
-                ask(log.as_ref(), &me, &subject(&node, session.as_str()), Ask::Query(query)).await;
-            let answer = match reply {
-                Ok(Reply::QueryAnswer(a)) => query_answer(&a),
-                _ => None,
-            };
-            Outcome::Queried { task, attempt, answer }
+            match request(log.as_ref(), &me, &to, Ask::Query(query)).await {
+                Ok(Reply::QueryAnswer(a)) => queried(id, &a).unwrap_or(Outcome::Nothing),
+                _ => Outcome::Nothing,
+            }
         }
-        Proposal::Cancel { task, attempt, node, session, reason } => {
+        Proposal::Cancel { to, reason, .. } => {
             let cancel = pb::Cancel {
-                workspace: task.workspace.to_string(),
-                task_id: task.task.to_string(),
-                attempt,
+                workspace: to.task.workspace.to_string(),
+                task_id: to.task.task.to_string(),
+                attempt: to.attempt,
                 reason,
                 query_id: 0,
             };
-            let told =
-                ask(log.as_ref(), &me, &subject(&node, session.as_str()), Ask::Cancel(cancel))
-                    .await;
-            if let Err(e) = told {
-                tracing::debug!(%task, error = %e, "a cancellation was not passed on; it is tried again");
+            match request(log.as_ref(), &me, &to, Ask::Cancel(cancel)).await {
+                Ok(Reply::CancelAnswer(a)) => match phase(a.phase) {
+                    Some(phase) => Outcome::Cancelled { task: to.task, phase },
+                    None => Outcome::Nothing,
+                },
+                _ => Outcome::Nothing,
             }
-            Outcome::Told
         }
     }
 }
 
-fn subject(node: &NodeKey, session: &str) -> String {
-    format!("cx.n.{}.{}.{session}", node.workspace, node.node)
+async fn request(
+    log: &dyn EventLog,
+    me: &str,
+    to: &AttemptAt,
+    body: Ask,
+) -> Result<Reply, LogError> {
+    let subject = format!("cx.n.{}.{}.{}", to.task.workspace, to.node, to.session);
+    ask(log, me, &subject, body).await
 }
 
 async fn ask(log: &dyn EventLog, me: &str, subject: &str, body: Ask) -> Result<Reply, LogError> {
@@ -80,7 +99,7 @@ async fn ask(log: &dyn EventLog, me: &str, subject: &str, body: Ask) -> Result<R
     reply.body.ok_or(LogError::Timeout)
 }
 
-fn offer_message(o: &OfferProposal) -> pb::DispatchOffer {
+fn offer_message(o: &Offer) -> pb::DispatchOffer {
     let refused = |r: &cortex_model::event::RefusedOffer| pb::RefusedOffer {
         node: r.node.to_string(),
         why: r.why.clone(),
@@ -89,10 +108,10 @@ fn offer_message(o: &OfferProposal) -> pb::DispatchOffer {
     let spec = o.spec.as_ref();
     pb::DispatchOffer {
         offer: Some(pb::Offer {
-            workspace: o.task.workspace.to_string(),
-            task_id: o.task.task.to_string(),
+            workspace: o.to.task.workspace.to_string(),
+            task_id: o.to.task.task.to_string(),
             idempotency_key: o.idempotency_key.clone(),
-            attempt: o.attempt,
+            attempt: o.to.attempt,
             fence: o.fence,
             spec: Some(spec.into()),
             actor: Some((&o.actor).into()),
@@ -109,42 +128,48 @@ fn offer_message(o: &OfferProposal) -> pb::DispatchOffer {
     }
 }
 
-fn answer(reply: Result<Reply, LogError>) -> Answer {
+fn answer(reply: Result<Reply, LogError>) -> OfferAnswer {
     match reply {
-        Ok(Reply::Claim(_)) => Answer::Claimed,
+        Ok(Reply::Claim(c)) => OfferAnswer::Claimed { slots_free: c.slots_free },
         Ok(Reply::Busy(b)) => {
-            let why = b.error.map(|e| format!("{}: {}", e.code, e.message));
-            match pb::BusyReason::try_from(b.reason) {
-                Ok(pb::BusyReason::KnownAttempt) => Answer::Known,
-                Ok(pb::BusyReason::NoSlot) => Answer::Busy("no free slot".to_owned()),
-                Ok(pb::BusyReason::Leaving) => Answer::Busy("it is going away".to_owned()),
+            let reason = match pb::BusyReason::try_from(b.reason) {
+                Ok(pb::BusyReason::NoSlot) => Refusal::NoSlot,
+                Ok(pb::BusyReason::KnownAttempt) => Refusal::KnownAttempt,
+                Ok(pb::BusyReason::Leaving) => Refusal::Leaving,
                 Ok(pb::BusyReason::Unable | pb::BusyReason::Unspecified) | Err(_) => {
-                    Answer::Busy(why.unwrap_or_else(|| "it takes no work at present".to_owned()))
+                    Refusal::Unable
                 }
-            }
+            };
+            let why = b.error.map(|e| format!("{}: {}", e.code, e.message)).unwrap_or_default();
+            OfferAnswer::Busy { reason, slots_free: b.slots_free, why }
         }
-        Ok(Reply::Gone(_)) | Err(LogError::NoResponders) => Answer::Gone,
-        Ok(Reply::QueryAnswer(_) | Reply::CancelAnswer(_)) | Err(_) => Answer::Timeout,
+        Ok(Reply::Gone(_)) | Err(LogError::NoResponders) => OfferAnswer::Gone,
+        Ok(Reply::QueryAnswer(_) | Reply::CancelAnswer(_)) | Err(_) => OfferAnswer::Timeout,
     }
 }
 
-fn query_answer(a: &pb::QueryAnswer) -> Option<QueryAnswer> {
-    let phase = match pb::AttemptPhase::try_from(a.phase) {
-        Ok(pb::AttemptPhase::Unknown) => Phase::Unknown,
-        Ok(pb::AttemptPhase::Claiming) => Phase::Claiming,
-        Ok(pb::AttemptPhase::Known | pb::AttemptPhase::Done) => Phase::Known,
-        Ok(pb::AttemptPhase::Unspecified) | Err(_) => return None,
-    };
-    Some(QueryAnswer {
-        phase,
+fn phase(wire: i32) -> Option<Phase> {
+    match pb::AttemptPhase::try_from(wire) {
+        Ok(pb::AttemptPhase::Unknown) => Some(Phase::Unknown),
+        Ok(pb::AttemptPhase::Claiming) => Some(Phase::Claiming),
+        Ok(pb::AttemptPhase::Known) => Some(Phase::Known),
+        Ok(pb::AttemptPhase::Done) => Some(Phase::Done),
+        Ok(pb::AttemptPhase::Unspecified) | Err(_) => None,
+    }
+}
+
+fn queried(id: u64, a: &pb::QueryAnswer) -> Option<Outcome> {
+    Some(Outcome::Queried {
+        id,
+        phase: phase(a.phase)?,
         incarnation: Incarnation::parse(&a.incarnation).ok()?,
         journal_size: a.journal.as_ref().map_or(0, |j| j.size),
     })
 }
 
-async fn append(log: &dyn EventLog, task: &TaskKey, expect: u64, commit: &Commit) -> bool {
+async fn append(log: &dyn EventLog, task: &TaskKey, expect: u64, commit: &Commit) -> AppendResult {
     let Ok(key) = Key::new(Space::Task, task.workspace.as_str(), task.task.as_str()) else {
-        return false;
+        return AppendResult::Conflict;
     };
     let record = cortex_log::Commit {
         id: CommitId::generate(),
@@ -153,11 +178,11 @@ async fn append(log: &dyn EventLog, task: &TaskKey, expect: u64, commit: &Commit
         body: wire::encode_commit(commit),
     };
     match log.append(&key, Expect::At(expect), record).await {
-        Ok(_) => true,
-        Err(LogError::Conflict) => false,
+        Ok(_) => AppendResult::Ok,
+        Err(LogError::Conflict) => AppendResult::Conflict,
         Err(e) => {
             tracing::warn!(%task, error = %e, "an event was not stored; it is decided again");
-            false
+            AppendResult::Unknown
         }
     }
 }

@@ -23,6 +23,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const CARRIED_MAX: usize = 4096;
 /// Things taken in before the next proposal.
 const BATCH: usize = 512;
+/// After this long every gateway that lives has been heard.
+const PRESENCE_COMPLETE: Duration = Duration::from_secs(3);
 /// How long a gateway may take for a snapshot of its nodes.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,6 +47,10 @@ struct Driver {
     log: Arc<dyn EventLog>,
     me: Arc<str>,
     core: Scheduler,
+    /// When this fold began: presence is complete once every gateway had time to be heard.
+    begun: Instant,
+    /// Last revision applied, by shard.
+    applied: Vec<u64>,
     presence: Presence,
     members: Membership,
     /// Shards whose history has been read to its end.
@@ -65,7 +71,9 @@ pub async fn run(
         let driver = Driver {
             log: log.clone(),
             me: config.name.as_str().into(),
-            core: Scheduler::new(),
+            core: Scheduler::new(fastrand::u32(..)),
+            begun: Instant::now(),
+            applied: vec![0; log.shards() as usize],
             presence: Presence::default(),
             members: Membership::new(&config.name),
             caught_up: 0,
@@ -138,8 +146,13 @@ impl Driver {
     fn tailed(&mut self, shard: u32, t: Tail) {
         match t {
             Tail::Event(r) => {
-                if let Some(r) = recorded(shard, &r) {
-                    self.core.apply(&r);
+                if let Some(applied) = self.applied.get_mut(shard as usize) {
+                    *applied = r.rev;
+                }
+                if let Some(r) = recorded(shard, &r)
+                    && let Err(violation) = self.core.apply(&r)
+                {
+                    tracing::error!(task = %r.task, %violation, "impossible history; nothing more is done with the task");
                 }
             }
             Tail::CaughtUp => {
@@ -158,42 +171,42 @@ impl Driver {
     /// Starts what the core proposes; returns when it wants to be asked again.
     fn propose(&mut self) -> Option<UnixMillis> {
         let now = wall();
-        let room = CARRIED_MAX.saturating_sub(self.carried.len());
-        if room > 0 {
-            for p in self.core.propose(now, room) {
-                let (log, me) = (self.log.clone(), self.me.clone());
-                self.carried.push(carry(log, me, p).map(Carried::Proposal).boxed());
-            }
+        // Answers must not drown in new questions.
+        if self.carried.len() >= CARRIED_MAX {
+            return None;
         }
-        if room == 0 { None } else { self.core.next_wakeup() }
+        for p in self.core.propose(now) {
+            let (log, me) = (self.log.clone(), self.me.clone());
+            self.carried.push(carry(log, me, p).map(Carried::Proposal).boxed());
+        }
+        self.core.next_wakeup()
     }
 
     fn came(&mut self, c: Carried) {
         let now = wall();
         match c {
-            Carried::Proposal(Outcome::Offered { task, node, answer }) => {
-                self.core.offer_answered(&task, &node, answer, now);
+            Carried::Proposal(Outcome::Offered { id, answer }) => {
+                self.core.offer_answered(id, answer, now);
             }
-            Carried::Proposal(Outcome::Appended { task, stored }) => {
-                self.core.appended(&task, stored, now)
+            Carried::Proposal(Outcome::Appended { task, result }) => {
+                self.core.appended(&task, result, now);
             }
-            Carried::Proposal(Outcome::Queried { task, attempt, answer }) => {
-                let then = answer.and_then(|a| self.core.query_answered(&task, attempt, &a, now));
-                if let Some(p) = then {
-                    let (log, me) = (self.log.clone(), self.me.clone());
-                    self.carried.push(carry(log, me, p).map(Carried::Proposal).boxed());
-                }
+            Carried::Proposal(Outcome::Queried { id, phase, incarnation, journal_size }) => {
+                self.core.query_answered(id, phase, &incarnation, journal_size, now);
+            }
+            Carried::Proposal(Outcome::Cancelled { task, phase }) => {
+                self.core.cancel_answered(&task, phase, now);
             }
             Carried::Snapshot(Some(s)) => {
                 let changes = self.presence.snapshot(&s, Instant::now());
                 self.changed(changes);
             }
-            Carried::Proposal(Outcome::Told) | Carried::Snapshot(None) | Carried::Nothing => {}
+            Carried::Proposal(Outcome::Nothing) | Carried::Snapshot(None) | Carried::Nothing => {}
         }
     }
 
     fn beat(&mut self) {
-        let applied = self.core.applied().values().copied().collect();
+        let applied = self.applied.clone();
         let hb = pb::SchedulerHeartbeat { scheduler: self.me.to_string(), applied };
         let (log, subject) = (self.log.clone(), format!("cx.s.hb.{}", self.me));
         self.carried.push(
@@ -208,19 +221,21 @@ impl Driver {
         let gone = self.presence.expire(Instant::now());
         self.changed(gone);
         self.own();
-        let c = self.core.counters;
+        if self.begun.elapsed() >= PRESENCE_COMPLETE {
+            self.core.presence_complete(wall());
+        }
+        let c = self.core.counters();
         metrics::gauge!("cortex_scheduler_open_tasks").set(self.core.open_tasks() as f64);
-        metrics::gauge!("cortex_scheduler_nodes").set(self.core.nodes_present() as f64);
-        metrics::counter!("cortex_scheduler_offers_total").absolute(c.offers);
-        metrics::counter!("cortex_scheduler_nodes_examined_total").absolute(c.nodes_examined);
-        metrics::counter!("cortex_scheduler_violations_total").absolute(c.violations);
+        metrics::counter!("cortex_scheduler_decisions_total").absolute(c.decisions);
+        metrics::counter!("cortex_scheduler_nodes_examined_total").absolute(c.examined);
+        metrics::gauge!("cortex_scheduler_quarantined").set(self.core.quarantined().count() as f64);
     }
 
     /// Dispatches only what it has read to the end.
     fn own(&mut self) {
         if self.caught_up >= self.log.shards() {
             let owned = self.members.owned(self.log.shards(), Instant::now());
-            self.core.own(owned);
+            self.core.owns(owned);
         }
     }
 
@@ -256,8 +271,10 @@ impl Driver {
         let now = wall();
         for change in changes {
             match change {
-                Change::Up(view) => self.core.node_up(view),
-                Change::Gone(key, session) => self.core.node_gone(&key, &session, now),
+                Change::Up(view) => self.core.node_up(view, now),
+                Change::Gone { node: (workspace, node), session, gateway } => {
+                    self.core.node_gone(&workspace, &node, &session, &gateway, now);
+                }
             }
         }
     }
@@ -265,7 +282,7 @@ impl Driver {
     fn remembered(&mut self, change: KvChange) {
         if let KvChange::Put { entry, .. } = change
             && let Ok(p) = pb::NodePresence::decode(entry.value)
-            && let Ok(view) = node_view(&p)
+            && let Ok(view) = node_view(&p, &"".into())
         {
             self.core.node_known(view, wall());
         }
@@ -322,7 +339,7 @@ fn recorded(shard: u32, r: &Recorded) -> Option<RecordedCommit> {
     };
     match wire::decode_commit(r.commit.body.clone()) {
         Ok(commit) => {
-            Some(RecordedCommit { task, shard, rev: r.rev, at: UnixMillis(r.at_ms), commit })
+            Some(RecordedCommit { task, shard, revision: r.rev, at: UnixMillis(r.at_ms), commit })
         }
         Err(fault) => {
             tracing::error!(%task, revision = r.rev, error = %fault, "a commit cannot be read; its task stands still");

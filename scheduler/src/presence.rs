@@ -1,26 +1,32 @@
 //! Which nodes are connected where, from what gateways announce: numbered deltas, heartbeats that say how many there were,
 //! snapshots after a gap. It keeps no truth: all of it can be asked for again.
 
+use cortex_model::UnixMillis;
 use cortex_model::ids::SessionId;
 use cortex_model::proto as pb;
 use cortex_model::wire::agent::facts;
 use cortex_model::{Fault, Incarnation, NodeId, Workspace};
-use cortex_scheduler_core::{NodeKey, NodeView};
+use cortex_scheduler_core::NodeView;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Silence after which a gateway is not there, nor are its tunnels.
 const SILENT: Duration = Duration::from_secs(3);
 
+/// A node within its workspace.
+pub(crate) type NodeKey = (Workspace, NodeId);
+
 /// What the core must be told.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Change {
     Up(NodeView),
-    Gone(NodeKey, SessionId),
+    Gone { node: NodeKey, session: SessionId, gateway: Arc<str> },
 }
 
 struct Gateway {
+    name: Arc<str>,
     epoch: String,
     version: u64,
     nodes: HashMap<NodeKey, SessionId>,
@@ -64,7 +70,7 @@ impl Presence {
                 && gateway.nodes.get(&key) == Some(&session)
             {
                 gateway.nodes.remove(&key);
-                out.push(Change::Gone(key, session));
+                out.push(gateway.gone(key, session));
             }
         }
         out.extend(gateway.up(&d.changed));
@@ -75,6 +81,7 @@ impl Presence {
     pub(crate) fn snapshot(&mut self, s: &pb::PresenceSnapshot, now: Instant) -> Vec<Change> {
         let before = self.gateways.remove(&s.gateway).map(|g| g.nodes).unwrap_or_default();
         let mut gateway = Gateway {
+            name: s.gateway.as_str().into(),
             epoch: s.epoch.clone(),
             version: s.version,
             nodes: HashMap::new(),
@@ -85,7 +92,7 @@ impl Presence {
         let mut out: Vec<Change> = before
             .into_iter()
             .filter(|(k, session)| gateway.nodes.get(k) != Some(session))
-            .map(|(k, session)| Change::Gone(k, session))
+            .map(|(k, session)| gateway.gone(k, session))
             .collect();
         out.extend(up);
         self.gateways.insert(s.gateway.clone(), gateway);
@@ -98,7 +105,8 @@ impl Presence {
         self.gateways.retain(|_, g| {
             let lives = now.duration_since(g.heard) < SILENT;
             if !lives {
-                out.extend(g.nodes.drain().map(|(k, s)| Change::Gone(k, s)));
+                let nodes = std::mem::take(&mut g.nodes);
+                out.extend(nodes.into_iter().map(|(k, s)| g.gone(k, s)));
             }
             lives
         });
@@ -119,6 +127,7 @@ impl Presence {
     /// Whether to ask for a snapshot now: not while one is on its way.
     fn ask(&mut self, gateway: &str, now: Instant) -> bool {
         let g = self.gateways.entry(gateway.to_owned()).or_insert_with(|| Gateway {
+            name: gateway.into(),
             epoch: String::new(),
             version: 0,
             nodes: HashMap::new(),
@@ -134,12 +143,17 @@ impl Presence {
 }
 
 impl Gateway {
+    fn gone(&self, node: NodeKey, session: SessionId) -> Change {
+        Change::Gone { node, session, gateway: self.name.clone() }
+    }
+
     fn up(&mut self, nodes: &[pb::NodePresence]) -> Vec<Change> {
         let mut out = Vec::new();
         for p in nodes {
-            match node_view(p) {
+            match node_view(p, &self.name) {
                 Ok(view) => {
-                    self.nodes.insert(view.key.clone(), view.session.clone());
+                    self.nodes
+                        .insert((view.workspace.clone(), view.node.clone()), view.session.clone());
                     out.push(Change::Up(view));
                 }
                 Err(fault) => {
@@ -155,19 +169,24 @@ impl Gateway {
 ///
 /// # Errors
 /// When a name in it is not one.
-pub(crate) fn node_view(p: &pb::NodePresence) -> Result<NodeView, Fault> {
+pub(crate) fn node_view(p: &pb::NodePresence, gateway: &Arc<str>) -> Result<NodeView, Fault> {
     Ok(NodeView {
-        key: NodeKey { workspace: Workspace::parse(&p.workspace)?, node: NodeId::parse(&p.node)? },
+        workspace: Workspace::parse(&p.workspace)?,
+        node: NodeId::parse(&p.node)?,
         session: SessionId::parse(&p.session)?,
         incarnation: Incarnation::parse(&p.incarnation)?,
-        facts: facts(&p.node, p.manifest.as_ref()),
+        generation: p.generation,
+        gateway: gateway.clone(),
+        connected_at: UnixMillis(p.connected_at_ms),
         slots: p.slots,
+        slots_free: p.slots_free,
         journal_size: p.journal.as_ref().map_or(0, |j| j.size),
+        facts: Arc::new(facts(&p.node, p.manifest.as_ref())),
     })
 }
 
 fn gone_key(g: &pb::NodeGone) -> Result<(NodeKey, SessionId), Fault> {
-    let key = NodeKey { workspace: Workspace::parse(&g.workspace)?, node: NodeId::parse(&g.node)? };
+    let key = (Workspace::parse(&g.workspace)?, NodeId::parse(&g.node)?);
     Ok((key, SessionId::parse(&g.session)?))
 }
 
@@ -202,8 +221,8 @@ mod tests {
 
     fn names(changes: &[Change]) -> Vec<String> {
         let name = |c: &Change| match c {
-            Change::Up(v) => format!("+{}", v.key.node),
-            Change::Gone(k, _) => format!("-{}", k.node),
+            Change::Up(v) => format!("+{}", v.node),
+            Change::Gone { node, .. } => format!("-{}", node.1),
         };
         changes.iter().map(name).collect()
     }
@@ -212,13 +231,19 @@ mod tests {
     fn a_gap_asks_for_a_snapshot_once_and_the_snapshot_replaces_what_was_known() {
         let t0 = Instant::now();
         let mut p = Presence::default();
-        assert_eq!(p.delta(&delta(1, vec![node("a", "s")]), t0), None);
-        assert_eq!(p.delta(&delta(2, vec![]), t0), Some(vec![]), "a snapshot is on its way");
+        assert!(p.delta(&delta(1, vec![node("a", "s")]), t0).is_none());
+        assert!(
+            p.delta(&delta(2, vec![]), t0).is_some_and(|c| c.is_empty()),
+            "a snapshot is on its way"
+        );
         let both = snapshot(2, vec![node("a", "s"), node("b", "s")]);
         assert_eq!(names(&p.snapshot(&both, t0)), ["+a", "+b"]);
-        assert_eq!(p.delta(&delta(2, vec![]), t0), Some(vec![]), "contained in the snapshot");
+        assert!(
+            p.delta(&delta(2, vec![]), t0).is_some_and(|c| c.is_empty()),
+            "contained in the snapshot"
+        );
         assert_eq!(names(&p.delta(&delta(3, vec![node("c", "s")]), t0).unwrap()), ["+c"]);
-        assert_eq!(p.delta(&delta(5, vec![]), t0), None, "4 is missing");
+        assert!(p.delta(&delta(5, vec![]), t0).is_none(), "4 is missing");
         assert_eq!(
             names(
                 &p.snapshot(

@@ -107,6 +107,24 @@ pub const OFFER_TIMEOUT_MS: u64 = 1_600;
 pub const REOFFER_AFTER_MS: u64 = 200;
 /// Pause between two questions about the same attempt, milliseconds.
 pub const QUERY_EVERY_MS: u64 = 1_500;
+/// Longest pause before a node that keeps refusing is offered anything again, milliseconds.
+pub const REOFFER_MAX_MS: u64 = 10_000;
+/// How long a scheduler waits for `Started` after a node's claim before it offers the task again, milliseconds.
+pub const CLAIM_TIMEOUT_MS: u64 = 5_000;
+/// An attempt that runs this long without an end is asked for once, in case its go was lost, milliseconds.
+pub const CONFIRM_AFTER_MS: u64 = 10_000;
+/// How long a scheduler waits to see its own append before it decides again, milliseconds.
+pub const APPEND_TIMEOUT_MS: u64 = 20_000;
+/// Pause after an append that failed or was overtaken, milliseconds.
+pub const APPEND_RETRY_MS: u64 = 500;
+/// Most proposals a scheduler makes at once; the rest comes with the next call.
+pub const PROPOSALS_MAX: usize = 256;
+/// Requirement sets per workspace that are kept indexed while no task has them.
+pub const IDLE_CLASSES_KEPT: usize = 64;
+/// Nodes per workspace remembered, for explanations, while they are away.
+pub const AWAY_NODES_KEPT: usize = 1_000;
+/// Tasks with an impossible history that are remembered for explanations.
+pub const BROKEN_TASKS_KEPT: usize = 1_000;
 /// Refused offers remembered per task and recorded with its start.
 pub const REFUSALS_KEPT: usize = 8;
 /// Slots of a node that does not say.
@@ -138,3 +156,4 @@ const _: () = assert!(RECONNECT_CAP_MS <= RECONNECT_FLOOR_MAX_MS);
 const _: () = assert!(UNDELIVERED_ATTEMPTS_MAX + SLOTS_MAX as usize <= KNOWN_ATTEMPTS_MAX);
 const _: () =
     assert!(2 * (OPEN_OFFERS_MAX + OPEN_QUERIES_MAX) + OUTCOMES_IN_FLIGHT_MAX <= FRAME_QUEUE_MAX);
+const _: () = assert!(REOFFER_AFTER_MS < REOFFER_MAX_MS && OFFER_TIMEOUT_MS < CLAIM_TIMEOUT_MS);

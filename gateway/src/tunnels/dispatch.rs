@@ -1,10 +1,11 @@
 //! Offers, questions and cancellations on their way from schedulers to the agent, and claims on their way to the log.
 
 use super::connection::{Connection, Done};
-use super::offers::{self, Claimant, Waiting};
+use super::offers::{self, Waiting};
 use cortex_log::Message;
 use cortex_model::AttemptKey;
 use cortex_model::proto as pb;
+use cortex_scheduler_core::decide::{self, Claimant};
 use futures::FutureExt;
 use pb::dispatch_reply::Body as Reply;
 use prost::Message as _;
@@ -73,16 +74,10 @@ impl Connection {
             node: peer.node.clone(),
             incarnation: peer.incarnation.clone(),
             session: peer.session.clone(),
+            gateway: self.shared.config.name.clone(),
         };
-        let gateway = &self.shared.config.name;
-        let commit = match offers::started(
-            &waiting.offer,
-            &waiting.scheduler,
-            &by,
-            gateway,
-            crate::clock::now(),
-        ) {
-            Ok(commit) => commit,
+        let commit = match offers::offered(&waiting.offer, &waiting.scheduler) {
+            Ok(offered) => decide::started(offered, by, crate::clock::now()),
             Err(fault) => {
                 self.end.no_go(offer_id, Some((&fault).into()));
                 return;

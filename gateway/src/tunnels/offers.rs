@@ -4,10 +4,10 @@
 use super::Shared;
 use crate::tasks::Tasks;
 use cortex_log::{Expect, LogError, Message, Rev};
-use cortex_model::event::Started;
-use cortex_model::ids::SessionId;
+use cortex_model::event::RefusedOffer;
 use cortex_model::proto as pb;
-use cortex_model::{AttemptKey, Commit, Event, Fault, Incarnation, NodeId, UnixMillis};
+use cortex_model::{AttemptKey, Commit, Fault, NodeId, UnixMillis};
+use cortex_scheduler_core::decide::Offered;
 use prost::Message as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,41 +27,26 @@ pub(super) struct Waiting {
     pub(super) since: tokio::time::Instant,
 }
 
-/// Who claims.
-pub(super) struct Claimant {
-    pub(super) node: NodeId,
-    pub(super) incarnation: Incarnation,
-    pub(super) session: SessionId,
-}
-
-/// The commit that makes a claim an attempt.
+/// What the scheduler's message says that is recorded with the start.
 ///
 /// # Errors
-/// When the scheduler's message holds what cannot be recorded.
-pub(super) fn started(
-    offer: &pb::DispatchOffer,
-    scheduler: &str,
-    by: &Claimant,
-    gateway: &str,
-    now: UnixMillis,
-) -> Result<Commit, Fault> {
+/// When it holds what cannot be recorded.
+pub(super) fn offered(offer: &pb::DispatchOffer, scheduler: &str) -> Result<Offered, Fault> {
     let refused = |r: &pb::RefusedOffer| {
-        let node = NodeId::parse(&r.node)?;
-        Ok(cortex_model::event::RefusedOffer { node, why: r.why.clone(), at: UnixMillis(r.at_ms) })
+        Ok(RefusedOffer {
+            node: NodeId::parse(&r.node)?,
+            why: r.why.clone(),
+            at: UnixMillis(r.at_ms),
+        })
     };
-    let started = Started {
+    Ok(Offered {
         attempt: offer.offer.as_ref().map_or(0, |o| o.attempt),
-        node: by.node.clone(),
-        incarnation: by.incarnation.clone(),
-        session: by.session.clone(),
-        offered_by: scheduler.to_owned(),
-        offered_at: UnixMillis(offer.offered_at_ms),
+        next_n: offer.next_n,
+        by: scheduler.to_owned(),
+        at: UnixMillis(offer.offered_at_ms),
         reason: offer.reason.clone(),
         refused: offer.refused.iter().map(refused).collect::<Result<_, Fault>>()?,
-        at: now,
-        gateway: gateway.to_owned(),
-    };
-    Ok(Commit { n: offer.next_n, events: vec![Event::Started(Box::new(started))] })
+    })
 }
 
 /// Appends `Started` at the revision that was offered, and asks again while it is not known whether it landed.

@@ -1,24 +1,25 @@
-//! The scheduler's brain: the fold of one task, the decisions on it, and the fold of all tasks that turns events and
-//! presence into offers. Pure: no I/O, no clock, no randomness; `now` is an argument.
+//! The scheduler's brain: the fold of one task, the decisions on it, and the fold of a whole shard that turns events
+//! and presence into offers. Pure: no I/O, no clock, no randomness; `now` is an argument.
 
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod decide;
 mod explain;
-mod look;
-mod nodes;
-mod offer;
+mod groups;
 mod ownership;
-mod proposal;
-mod queue;
+mod placing;
+mod propose;
+mod refresh;
 mod scheduler;
+mod slab;
+mod state;
 pub mod task;
-mod timers;
 
-pub use explain::{Explanation, Verdict};
-pub use look::{Phase, QueryAnswer};
-pub use nodes::{NodeKey, NodeView};
+pub use explain::{Explanation, NodeVerdict};
 pub use ownership::owned_shards;
-pub use proposal::{Answer, OfferProposal, Proposal};
-pub use scheduler::{Counters, RecordedCommit, Scheduler};
+pub use scheduler::{
+    AppendResult, AttemptAt, Counters, NodeView, Offer, OfferAnswer, Phase, Proposal,
+    RecordedCommit, Refusal, Scheduler,
+};
 pub use task::{StartedAttempt, TaskView, Violation};

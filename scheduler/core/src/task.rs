@@ -10,13 +10,15 @@
 //!                +----- Finished ------+-----------------------> over <-+
 //! ```
 
-use cortex_model::event::{AttemptReleased, Finished, OutcomeUnknown, Started, Submitted};
+use cortex_model::event::{
+    Archived, AttemptReleased, Finished, OutcomeUnknown, Started, Submitted,
+};
 use cortex_model::ids::SessionId;
 use cortex_model::{
     Actor, Commit, Ending, Event, Incarnation, NodeId, Outcome, ReleaseReason, ResolveAs, TaskKey,
     TaskSpec, TaskState, UnixMillis,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -53,6 +55,8 @@ pub struct TaskView {
     pub outcome: Option<Arc<Outcome>>,
     /// Outcomes of attempts that were released after they ended, by attempt.
     pub released: BTreeMap<u32, Arc<Outcome>>,
+    /// Late reports that are recorded: attempt and entry in the node's journal.
+    pub late: BTreeSet<(u32, u64)>,
     /// When it was over.
     pub ended_at: Option<UnixMillis>,
     /// What is known about an INDETERMINATE task.
@@ -109,21 +113,70 @@ impl TaskView {
         at: UnixMillis,
         commit: &Commit,
     ) -> Result<(), Violation> {
+        if let Some(v) = view {
+            return v.advance(revision, at, commit);
+        }
+        *view = Some(TaskView::begin(key, revision, at, commit)?);
+        Ok(())
+    }
+
+    /// The task as its first commit makes it.
+    ///
+    /// # Errors
+    /// When a history cannot begin with this commit.
+    pub fn begin(
+        key: &TaskKey,
+        revision: u64,
+        at: UnixMillis,
+        commit: &Commit,
+    ) -> Result<TaskView, Violation> {
         let broken = |why: String| Violation { revision, why };
-        let mut next = view.clone();
-        let expected = view.as_ref().map_or(1, |v| v.n + 1);
-        let archived = matches!(commit.events.first(), Some(Event::Archived(_)));
-        if commit.n != expected && !archived {
-            return Err(broken(format!("commit {} where {expected} was due", commit.n)));
+        let mut v = match commit.events.first() {
+            Some(Event::Submitted(_)) if commit.n != 1 => {
+                return Err(broken(format!("Submitted in commit {}", commit.n)));
+            }
+            Some(Event::Submitted(s)) => first(key, s),
+            Some(Event::Archived(a)) => archived(key, a),
+            Some(other) => return Err(broken(format!("{} before Submitted", other.name()))),
+            None => return Err(broken("a commit without events".to_owned())),
+        };
+        for event in &commit.events[1..] {
+            v.step(revision, at, event).map_err(broken)?;
         }
-        for event in &commit.events {
-            step(&mut next, key, revision, at, event).map_err(broken)?;
+        (v.revision, v.n) = (revision, commit.n);
+        Ok(v)
+    }
+
+    /// Applies the next commit. On a violation the view is left as it was.
+    ///
+    /// # Errors
+    /// When the commit does not continue this history.
+    pub fn advance(
+        &mut self,
+        revision: u64,
+        at: UnixMillis,
+        commit: &Commit,
+    ) -> Result<(), Violation> {
+        let broken = |why: String| Violation { revision, why };
+        if let [Event::Archived(a)] = commit.events.as_slice() {
+            *self = archived(&self.key, a);
+        } else if commit.n != self.n + 1 {
+            return Err(broken(format!("commit {} where {} was due", commit.n, self.n + 1)));
         }
-        if let Some(v) = &mut next {
-            v.revision = revision;
-            v.n = commit.n;
+        match commit.events.as_slice() {
+            [] => return Err(broken("a commit without events".to_owned())),
+            [Event::Archived(_)] => {}
+            // One step checks before it changes anything.
+            [event] => self.step(revision, at, event).map_err(broken)?,
+            events => {
+                let mut next = self.clone();
+                for event in events {
+                    next.step(revision, at, event).map_err(broken)?;
+                }
+                *self = next;
+            }
         }
-        *view = next;
+        (self.revision, self.n) = (revision, commit.n);
         Ok(())
     }
 
@@ -143,6 +196,12 @@ impl TaskView {
         }
     }
 
+    /// Whether any attempt ever began, as far as is known.
+    #[must_use]
+    pub fn began(&self) -> bool {
+        self.attempt > self.not_started
+    }
+
     /// Whether another attempt may follow the current one.
     #[must_use]
     pub fn attempts_left(&self) -> bool {
@@ -150,51 +209,48 @@ impl TaskView {
     }
 }
 
-fn step(
-    view: &mut Option<TaskView>,
-    key: &TaskKey,
-    revision: u64,
-    at: UnixMillis,
-    event: &Event,
-) -> Result<(), String> {
-    match (view.as_mut(), event) {
-        (None, Event::Submitted(s)) => *view = Some(first(key, s)),
-        (_, Event::Archived(a)) => {
-            let mut v = first(key, &a.submitted);
-            v.state = a.state;
-            v.attempt = a.attempts;
-            v.outcome = a.outcome.clone().map(Arc::new);
-            v.ended_at = Some(a.at);
-            *view = Some(v);
-        }
-        (None, other) => return Err(format!("{} before Submitted", other.name())),
-        (Some(_), Event::Submitted(_)) => return Err("a second Submitted".to_owned()),
-        (Some(v), Event::Started(s)) => start(v, s, revision)?,
-        (Some(v), Event::AttemptReleased(r)) => release(v, r)?,
-        (Some(v), Event::CancelRequested(_)) => {
-            open(v, "CancelRequested")?;
-            v.cancel_requested = true;
-        }
-        (Some(v), Event::Finished(f)) => finish(v, f, at)?,
-        (Some(v), Event::OutcomeUnknown(u)) => unknown(v, u)?,
-        (Some(v), Event::LateOutcome(l)) => {
-            if l.attempt == 0 || l.attempt > v.attempt {
-                return Err(format!("LateOutcome of attempt {} that never started", l.attempt));
+impl TaskView {
+    fn step(&mut self, revision: u64, at: UnixMillis, event: &Event) -> Result<(), String> {
+        match event {
+            Event::Submitted(_) => return Err("a second Submitted".to_owned()),
+            Event::Archived(_) => return Err("Archived beside other events".to_owned()),
+            Event::Started(s) => start(self, s, revision)?,
+            Event::AttemptReleased(r) => release(self, r)?,
+            Event::CancelRequested(_) => {
+                open(self, "CancelRequested")?;
+                self.cancel_requested = true;
+            }
+            Event::Finished(f) => finish(self, f, at)?,
+            Event::OutcomeUnknown(u) => unknown(self, u)?,
+            Event::LateOutcome(l) => {
+                if l.attempt == 0 || l.attempt > self.attempt {
+                    return Err(format!("LateOutcome of attempt {} that never started", l.attempt));
+                }
+                self.late.insert((l.attempt, l.outcome.journal_seq));
+            }
+            Event::Resolved(r) => {
+                if self.state != TaskState::Indeterminate {
+                    return Err(format!("Resolved while {}", self.state.name()));
+                }
+                match r.resolve_as {
+                    ResolveAs::Succeeded => over(self, TaskState::Succeeded, r.at),
+                    ResolveAs::Failed => over(self, TaskState::Failed, r.at),
+                    // AttemptReleased follows in the same commit.
+                    ResolveAs::Retry => {}
+                }
             }
         }
-        (Some(v), Event::Resolved(r)) => {
-            if v.state != TaskState::Indeterminate {
-                return Err(format!("Resolved while {}", v.state.name()));
-            }
-            match r.resolve_as {
-                ResolveAs::Succeeded => over(v, TaskState::Succeeded, r.at),
-                ResolveAs::Failed => over(v, TaskState::Failed, r.at),
-                // AttemptReleased follows in the same commit.
-                ResolveAs::Retry => {}
-            }
-        }
+        Ok(())
     }
-    Ok(())
+}
+
+fn archived(key: &TaskKey, a: &Archived) -> TaskView {
+    let mut v = first(key, &a.submitted);
+    v.state = a.state;
+    v.attempt = a.attempts;
+    v.outcome = a.outcome.clone().map(Arc::new);
+    v.ended_at = Some(a.at);
+    v
 }
 
 fn first(key: &TaskKey, s: &Submitted) -> TaskView {
@@ -215,6 +271,7 @@ fn first(key: &TaskKey, s: &Submitted) -> TaskView {
         cancel_requested: false,
         outcome: None,
         released: BTreeMap::new(),
+        late: BTreeSet::new(),
         ended_at: None,
         evidence: String::new(),
         revision: 0,

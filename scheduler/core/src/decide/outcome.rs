@@ -9,10 +9,12 @@ use cortex_model::{Ending, Event, NodeId, Outcome, ReleaseReason, RetryOn, TaskS
 pub enum OutcomeDecision {
     /// It is the task's: append this.
     Append(Vec<Event>),
-    /// It is recorded already, or the attempt never was: acknowledge it.
+    /// It is recorded already, or nothing can come of it: acknowledge it.
     AlreadyKnown,
     /// It came too late to matter: append this for the record.
     Late(Vec<Event>),
+    /// The history as read does not have the attempt yet: it is older than the report. Read again; acknowledge nothing.
+    Behind,
 }
 
 /// Decides a report. Only the current attempt can end the task; whatever else is said about an older one is recorded as late.
@@ -54,8 +56,12 @@ fn late(
     o: &Outcome,
     now: UnixMillis,
 ) -> OutcomeDecision {
-    let recorded = v.outcome_of(attempt).is_some_and(|r| same(r, o));
-    if attempt == 0 || attempt > v.attempt || recorded {
+    if attempt > v.attempt {
+        return OutcomeDecision::Behind;
+    }
+    let recorded = v.outcome_of(attempt).is_some_and(|r| same(r, o))
+        || v.late.contains(&(attempt, o.journal_seq));
+    if attempt == 0 || recorded {
         return OutcomeDecision::AlreadyKnown;
     }
     let late = LateOutcome { attempt, outcome: o.clone(), node: node.clone(), at: now };

@@ -86,7 +86,7 @@ pub fn run_overdue(v: &TaskView, node_present: bool, now: UnixMillis) -> Option<
 pub fn deadline_passed(v: &TaskView, now: UnixMillis) -> Option<Event> {
     let due = v.deadline_at.is_some_and(|d| now >= d);
     (due && v.state == TaskState::Pending)
-        .then(|| ended(0, Ending::Expired { never_started: v.attempt == 0 }, now))
+        .then(|| ended(0, Ending::Expired { never_started: !v.began() }, now))
 }
 
 fn released(

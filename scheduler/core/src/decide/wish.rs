@@ -90,7 +90,7 @@ pub fn cancel(
     let wish = CancelRequested { actor: actor.clone(), reason: reason.to_owned(), at: now };
     let mut events = vec![Event::CancelRequested(wish)];
     if v.state == TaskState::Pending {
-        let ending = Ending::Cancelled { never_started: v.attempt == 0, survivors: 0 };
+        let ending = Ending::Cancelled { never_started: !v.began(), survivors: 0 };
         events.push(ended(0, ending, now));
     }
     Ok(events)
