@@ -66,7 +66,7 @@ fn quota(small: &[&str]) {
 fn a_full_disk_is_said_and_what_was_accepted_is_done_when_there_is_room() {
     let place = tempfile::tempdir().unwrap();
     let at = place.path().join("disk");
-    let Some(disk) = SmallDisk::mount(&at, "40m") else {
+    let Some(disk) = SmallDisk::mount(&at, "200m") else {
         // Without the right to mount, the quota is the only disk that can be full.
         return quota(&["--log-quota", "4"]);
     };
