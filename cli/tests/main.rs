@@ -1,6 +1,8 @@
 //! The `cortex` binary from outside: arguments in, stdout, stderr and exit code out, against a real
 //! server wherever one is needed. Faults of servers and nodes are tested in the system tests.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod completions;
 mod errors;
 mod node;

@@ -202,11 +202,11 @@ fn commit_at(
 
 #[async_trait]
 impl Pages for Store {
-    async fn page(&self, space: Space, _shard: u32, after: Rev) -> Result<Vec<Recorded>> {
+    async fn page(self: Arc<Self>, space: Space, _shard: u32, after: Rev) -> Result<Vec<Recorded>> {
         if let Some(recent) = self.ring(space).after(after, TAIL_PAGE) {
             return Ok(recent);
         }
-        self.page_from_disk(space, after)
+        super::blocking(move || self.page_from_disk(space, after)).await
     }
 
     fn ended(&self) -> LogError {
