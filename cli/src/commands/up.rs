@@ -166,6 +166,6 @@ fn next_steps(given: Option<&Path>, policy: Option<&Path>) -> String {
             policy.display()
         ));
     }
-    text.push_str("Ctrl-C stops it; tasks that wait or run are kept.");
+    text.push_str("Ctrl-C stops it: waiting tasks are kept, what runs on this machine is ended with its agent.");
     text
 }
