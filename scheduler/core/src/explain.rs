@@ -140,6 +140,7 @@ impl Scheduler {
             stalled: false,
             ready: None,
             groups: BTreeSet::new(),
+            heads: BTreeSet::new(),
             idle_since: None,
         }
     }

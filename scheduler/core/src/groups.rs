@@ -67,7 +67,9 @@ impl Scheduler {
             group.available.remove(&(rank, ix));
         }
         group.members.remove(&ix);
-        if !group.members.is_empty() {
+        let empty = group.members.is_empty();
+        self.rehead(group_ix);
+        if !empty {
             return;
         }
         let Some(group) = self.groups.remove(group_ix) else { return };
@@ -120,12 +122,31 @@ impl Scheduler {
         }
     }
 
+    /// Tells the group's classes which of its nodes comes first now.
+    pub(crate) fn rehead(&mut self, group_ix: GroupIx) {
+        let Some(group) = self.groups.get_mut(group_ix) else { return };
+        let head = group.available.first().copied();
+        let before = std::mem::replace(&mut group.head, head);
+        if before == head {
+            return;
+        }
+        for class in &group.signature {
+            let Some(class) = self.classes.get_mut(*class) else { continue };
+            if let Some(before) = before {
+                class.heads.remove(&before);
+            }
+            class.heads.extend(head);
+        }
+    }
+
     fn rename_group(&mut self, ws: WsIx, group_ix: GroupIx, signature: Vec<ClassIx>) {
         let Some(group) = self.groups.get_mut(group_ix) else { return };
         let before = std::mem::replace(&mut group.signature, signature.clone());
+        let head = group.head;
         for class in &signature {
             if let Some(class) = self.classes.get_mut(*class) {
                 class.groups.insert(group_ix);
+                class.heads.extend(head);
             }
         }
         if let Some(w) = self.ws.get_mut(ws) {

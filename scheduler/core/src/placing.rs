@@ -1,6 +1,7 @@
 //! The index that finds a node for a task without looking at all of them. Tasks with the same needs form a class, nodes that
 //! meet the same classes form a group, and each group keeps its available nodes in order of load: a node stands in one order
-//! only, however many classes it serves, and a decision looks at the first node of each group of a class.
+//! only, however many classes it serves. Classes know the first node of each of their groups, and a decision takes the first
+//! of those.
 
 use crate::scheduler::Scheduler;
 use crate::state::{Class, ClassIx, ClassKey, GroupIx, Node, NodeIx, Place, Rank, TaskIx, WsIx};
@@ -93,6 +94,7 @@ impl Scheduler {
             stalled: false,
             ready: None,
             groups: BTreeSet::new(),
+            heads: BTreeSet::new(),
             idle_since: None,
         };
         let ix = self.classes.insert(class);
@@ -141,9 +143,11 @@ impl Scheduler {
         if let Some(rank) = before {
             group.available.remove(&(rank, ix));
         }
-        let Some(rank) = rank else { return };
-        group.available.insert((rank, ix));
-        if before.is_none() {
+        if let Some(rank) = rank {
+            group.available.insert((rank, ix));
+        }
+        self.rehead(group_ix);
+        if rank.is_some() && before.is_none() {
             self.wake(ix, group_ix);
         }
     }
@@ -204,15 +208,8 @@ impl Scheduler {
             let node = self.nodes.get(node_ix)?;
             return (node.placed.is_some() && meets(class, node)).then_some(node_ix);
         }
-        let mut best: Option<(Rank, NodeIx)> = None;
-        for group in class.groups.iter().filter_map(|g| self.groups.get(*g)) {
-            self.counters.examined += 1;
-            let Some(first) = group.available.first() else { continue };
-            if best.is_none_or(|b| *first < b) {
-                best = Some(*first);
-            }
-        }
-        best.map(|(_, node)| node)
+        self.counters.examined += 1;
+        class.heads.first().map(|(_, node)| *node)
     }
 }
 

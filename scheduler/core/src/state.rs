@@ -136,6 +136,8 @@ pub(crate) struct Class {
     pub(crate) ready: Option<Place>,
     /// Groups of nodes that have what it needs. Unused when pinned.
     pub(crate) groups: BTreeSet<GroupIx>,
+    /// The first available node of each of those groups, if it has one.
+    pub(crate) heads: BTreeSet<(Rank, NodeIx)>,
     /// Order in which idle classes are forgotten.
     pub(crate) idle_since: Option<u64>,
 }
@@ -153,6 +155,8 @@ pub(crate) struct Group {
     pub(crate) signature: Vec<ClassIx>,
     pub(crate) members: BTreeSet<NodeIx>,
     pub(crate) available: BTreeSet<(Rank, NodeIx)>,
+    /// The first of these, as its classes know it.
+    pub(crate) head: Option<(Rank, NodeIx)>,
 }
 
 /// A tenant.

@@ -101,8 +101,8 @@ impl World {
 
     fn report(&mut self, a: usize) {
         for ((task, attempt), outcome) in self.agents[a].undelivered.clone() {
-            let up = Up::Report { task, attempt, outcome };
-            self.from_agent(a, up);
+            let up = Up::Report { task, attempt, outcome: outcome.into() };
+            self.agent_sends(a, up);
         }
     }
 

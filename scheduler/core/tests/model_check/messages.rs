@@ -40,7 +40,7 @@ pub(crate) enum Message {
 pub(crate) enum Author {
     Scheduler(Asker),
     Claim(Link, u64, TaskKey, u32),
-    Report(Link, TaskKey, u32, Outcome),
+    Report(Link, TaskKey, u32),
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub(crate) enum Up {
     Claim(Asker, Box<Offer>, u32),
     Busy(Asker, u64, Refusal, u32),
     Knows(Asker, u64, Phase, Incarnation, u64),
-    Report { task: TaskKey, attempt: u32, outcome: Outcome },
+    Report { task: TaskKey, attempt: u32, outcome: Box<Outcome> },
 }
 
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl World {
         Some(Link { gateway, agent: a, session, generation })
     }
 
-    pub(crate) fn from_agent(&mut self, a: usize, up: Up) {
+    pub(crate) fn agent_sends(&mut self, a: usize, up: Up) {
         if let Some(link) = self.link(a) {
             self.post(Message::Up(link, up));
         }
@@ -175,7 +175,7 @@ impl World {
                         Up::Claim(asker, offer, free - 1)
                     }
                 };
-                self.from_agent(a, up);
+                self.agent_sends(a, up);
             }
             Down::Go(id, attempt) => self.go(a, id, &attempt),
             Down::NoGo(id) => {
@@ -185,7 +185,7 @@ impl World {
                 let agent = &self.agents[a];
                 let phase = agent.phase(&attempt);
                 let up = Up::Knows(asker, id, phase, agent.life(), agent.journal_size);
-                self.from_agent(a, up);
+                self.agent_sends(a, up);
             }
             Down::Cancel(attempt) => {
                 if self.agents[a].running.contains_key(&attempt) {
@@ -237,7 +237,7 @@ impl World {
             Up::Knows(asker, id, phase, life, size) => {
                 self.answer(asker, Answer::Query(id, phase, life, size));
             }
-            Up::Report { task, attempt, outcome } => self.ingest(link, &task, attempt, outcome),
+            Up::Report { task, attempt, outcome } => self.ingest(link, &task, attempt, &outcome),
         }
     }
 
@@ -258,15 +258,15 @@ impl World {
     }
 
     /// Reads, which may show an older state, decides, and appends where it read.
-    fn ingest(&mut self, link: &Link, task: &TaskKey, attempt: u32, outcome: Outcome) {
+    fn ingest(&mut self, link: &Link, task: &TaskKey, attempt: u32, outcome: &Outcome) {
         let node: NodeId = self.agents[link.agent].node.clone();
         let Some(view) = self.read(task) else { return };
-        match decide::outcome(&view, &node, attempt, &outcome, UnixMillis(self.now)) {
+        match decide::outcome(&view, &node, attempt, outcome, UnixMillis(self.now)) {
             OutcomeDecision::AlreadyKnown => {
                 self.post(Message::Down(link.clone(), Down::Ack((task.clone(), attempt))));
             }
             OutcomeDecision::Append(events) | OutcomeDecision::Late(events) => {
-                let by = Author::Report(link.clone(), task.clone(), attempt, outcome);
+                let by = Author::Report(link.clone(), task.clone(), attempt);
                 let commit = Commit { n: view.n + 1, events };
                 let (task, expect) = (task.clone(), view.revision);
                 self.post(Message::Append { by, task, expect, commit });
@@ -312,7 +312,7 @@ impl World {
                     self.post(Message::Down(link, down));
                 }
             }
-            Author::Report(link, task, attempt, _) if landed && !unknown => {
+            Author::Report(link, task, attempt) if landed && !unknown => {
                 self.post(Message::Down(link, Down::Ack((task, attempt))));
             }
             Author::Report(..) => {}
