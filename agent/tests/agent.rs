@@ -31,9 +31,9 @@ async fn a_task_runs_after_go_and_its_outcome_carries_its_output() {
     assert!(outcome.journal_seq > 2);
 
     connection.dispatch("t2", 2, sh("echo $CORTEX_TASK $CORTEX_FENCE; exit 3")).await;
-    let report = connection.outcome().await;
+    let (report, output) = connection.outcome_and_output().await;
     assert_eq!(ending(&report), ending::Kind::Exited(Exited { code: 3 }));
-    assert_eq!(report.outcome.unwrap().inline_output[0].data, "default/t2 42\n");
+    assert_eq!(output, b"default/t2 42\n");
     kill(agent).await;
 }
 
