@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::guard;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -24,10 +24,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
-    Run(Run),
+    Run(Box<Run>),
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +67,9 @@ struct Run {
     /// A label of the node; may be given more than once.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// How to write the log to standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
     /// The policy file; without it, policy.toml in the data directory.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -77,7 +88,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
-        Command::Run(run) => match serve(run, inside) {
+        Command::Run(run) => match serve(*run, inside) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 let mut out = std::io::stderr().lock();
@@ -93,7 +104,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
 }
 
 fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
-    log();
+    log(run.log_format);
     let config = configure(run, inside)?;
     let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
     // One thread: an idle agent is small, and processes are started from a thread that stays.
@@ -177,11 +188,15 @@ fn first_policy(config: &Config) -> Result<(), Fault> {
     Ok(())
 }
 
-fn log() {
+fn log(chosen: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CORTEX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let format = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Whoever carries the agent inside may have set up its own.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    format.with_target(false).with_ansi(colours).try_init().ok();
+    let format = format.with_target(false).with_ansi(colours);
+    match chosen {
+        LogFormat::Text => format.try_init().ok(),
+        LogFormat::Json => format.json().flatten_event(true).try_init().ok(),
+    };
 }

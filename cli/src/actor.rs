@@ -39,7 +39,21 @@ fn user_name() -> String {
         .iter()
         .filter_map(|name| std::env::var(name).ok())
         .find(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
+        .unwrap_or_else(|| {
+            let uid = rustix::process::getuid().as_raw();
+            let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            account(&accounts, uid).unwrap_or_else(|| format!("uid-{uid}"))
+        })
+}
+
+/// The name of a user id in a password file.
+fn account(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -63,6 +77,15 @@ mod tests {
         assert_eq!(a.kind, i32::from(pb::ActorKind::Human));
         assert!(!a.id.is_empty());
         assert_eq!(a.on_behalf_of, "anna");
+    }
+
+    #[test]
+    fn a_user_id_is_looked_up_where_the_environment_is_silent() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n\nbroken\nanna:x:1000:1000::/home/anna:/bin/sh\n";
+        assert_eq!(account(passwd, 1000).as_deref(), Some("anna"));
+        assert_eq!(account(passwd, 0).as_deref(), Some("root"));
+        assert_eq!(account(passwd, 7), None);
     }
 
     #[test]

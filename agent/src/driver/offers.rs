@@ -22,11 +22,12 @@ pub(super) struct Parsed {
 }
 
 impl Parsed {
-    fn read(offer: &Offer) -> Result<Self, Fault> {
+    /// Takes the task out of the offer; nothing else needs it.
+    fn read(offer: &mut Offer) -> Result<Self, Fault> {
         let missing = || Fault::new(Code::Malformed, "the offer has no task");
-        let spec = wire::task::spec(offer.spec.clone().ok_or_else(missing)?)?;
-        let actor = match &offer.actor {
-            Some(actor) => Some(wire::task::actor(Some(actor.clone()))?),
+        let spec = wire::task::spec(offer.spec.take().ok_or_else(missing)?)?;
+        let actor = match offer.actor.take() {
+            Some(actor) => Some(wire::task::actor(Some(actor))?),
             None => None,
         };
         let or = |given: u64, own: u64| if given == 0 { own } else { given };
@@ -37,7 +38,7 @@ impl Parsed {
 }
 
 impl Driver {
-    pub(super) fn offered(&mut self, offer: &Offer) {
+    pub(super) fn offered(&mut self, offer: &mut Offer) {
         let (reason, fault) = match self.consider(offer) {
             Ok(parsed) => return self.claim(offer, parsed),
             Err(refusal) => refusal,
@@ -47,14 +48,14 @@ impl Driver {
     }
 
     /// Holds a slot for the offer, or says why not.
-    fn consider(&mut self, offer: &Offer) -> Result<Parsed, (BusyReason, Option<Fault>)> {
+    fn consider(&mut self, offer: &mut Offer) -> Result<Parsed, (BusyReason, Option<Fault>)> {
         let unable = |fault: Fault| (BusyReason::Unable, Some(fault));
         let fault = self.unable();
         self.worker.set_unable(fault);
         let key = key(&offer.workspace, &offer.task_id, offer.attempt).map_err(unable)?;
         let parsed = Parsed::read(offer).map_err(unable)?;
         let phase = self.started.journal.phase(&key).map_err(|err| unable(err.to_fault()))?;
-        match self.worker.offer(&key, offer, phase) {
+        match self.worker.offer(&key, offer.offer_id, phase) {
             OfferAnswer::Claim => Ok(parsed),
             OfferAnswer::Busy(reason, fault) => Err((reason, fault)),
         }
@@ -87,7 +88,7 @@ impl Driver {
     pub(super) fn go(&mut self, attempt: &AttemptKey, go: &Go) {
         let parsed = self.claims.remove(&go.offer_id);
         let claimed = self.worker.go(attempt, go.offer_id);
-        let (Some(parsed), Some(_)) = (parsed, claimed) else {
+        let Some(parsed) = parsed.filter(|_| claimed) else {
             tracing::warn!(%attempt, "a Go without a claim is ignored");
             return;
         };

@@ -22,6 +22,9 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+/// The same while the agent itself is going away.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
 /// From the polite signal to the one that cannot be refused.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -221,7 +224,8 @@ impl Run<'_> {
                 if self.status.is_none() {
                     self.stopping = Some(stop);
                     signal_group(self.group, Signal::TERM);
-                    self.give_up_at = Some(Instant::now() + GRACE);
+                    let grace = if stop == Stop::Shutdown { LAST_GRACE } else { GRACE };
+                    self.give_up_at = Some(Instant::now() + grace);
                 }
             }
             Happened::GiveUp if self.status.is_some() || self.killed => return false,

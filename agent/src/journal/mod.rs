@@ -79,14 +79,27 @@ struct Shared {
     blocked: Mutex<Option<JournalError>>,
 }
 
-/// The open journal. Cheap to clone; closed when the last clone is gone.
+/// The open journal. Cheap to clone; when the last clone is gone, the file is closed.
 #[derive(Clone, Debug)]
-pub struct Journal {
-    requests: std::sync::mpsc::Sender<Request>,
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` only while it is closed.
+    requests: Option<std::sync::mpsc::Sender<Request>>,
+    writer: Option<std::thread::JoinHandle<()>>,
     shared: Arc<Shared>,
     database: Arc<redb::Database>,
-    incarnation: Arc<str>,
-    node: Arc<str>,
+    incarnation: String,
+    node: String,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        // What was asked is still written; a panic of the writer was reported where it happened.
+        self.writer.take().map(std::thread::JoinHandle::join);
+    }
 }
 
 impl Journal {
@@ -100,52 +113,53 @@ impl Journal {
         let incarnation = opened.head.incarnation();
         let shared = Arc::new(Shared { head: Mutex::new(opened.head), blocked: Mutex::new(None) });
         let database = Arc::new(opened.database);
-        let requests = writer::start(
+        let (requests, writer) = writer::start(
             Arc::clone(&database),
             Arc::clone(&shared),
             opened.head,
             incarnation.clone(),
         )
         .map_err(OpenError::Io)?;
-        let journal = Self {
-            requests,
+        let journal = Inner {
+            requests: Some(requests),
+            writer: Some(writer),
             shared,
             database,
-            incarnation: incarnation.into(),
-            node: opened.node.into(),
+            incarnation,
+            node: opened.node,
         };
-        Ok((journal, opened.open_intents))
+        Ok((Self(Arc::new(journal)), opened.open_intents))
     }
 
     /// The life of this journal.
     #[must_use]
     pub fn incarnation(&self) -> &str {
-        &self.incarnation
+        &self.0.incarnation
     }
 
     /// The node that the journal belongs to, as its first entry says.
     #[must_use]
     pub fn node(&self) -> &str {
-        &self.node
+        &self.0.node
     }
 
     /// The newest durable entry.
     #[must_use]
     pub fn head(&self) -> JournalHead {
-        let head = *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = *self.0.shared.head.lock().unwrap_or_else(PoisonError::into_inner);
         JournalHead { size: head.size, leaf: head.leaf.to_string() }
     }
 
     /// Number of durable entries.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.shared.head.lock().unwrap_or_else(PoisonError::into_inner).size
+        self.0.shared.head.lock().unwrap_or_else(PoisonError::into_inner).size
     }
 
     /// Why the journal takes nothing any more, if so.
     #[must_use]
     pub fn blocked(&self) -> Option<JournalError> {
-        self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is durable about an attempt.
@@ -153,7 +167,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be read.
     pub fn phase(&self, key: &AttemptKey) -> Result<Phase, JournalError> {
-        tables::phase(&self.database, key).map_err(JournalError::from)
+        tables::phase(&self.0.database, key).map_err(JournalError::from)
     }
 
     /// Outcomes that were not acknowledged, oldest first, and ended attempts whose outcome was.
@@ -161,7 +175,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be read.
     pub fn owed(&self) -> Result<Vec<Owed>, JournalError> {
-        tables::owed(&self.database).map_err(JournalError::from)
+        tables::owed(&self.0.database).map_err(JournalError::from)
     }
 
     /// Stored bodies from entry `from` on, at most `count`: for verification and export.
@@ -169,7 +183,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be read.
     pub fn entries(&self, from: u64, count: usize) -> Result<Vec<Vec<u8>>, JournalError> {
-        tables::entries(&self.database, from, count).map_err(JournalError::from)
+        tables::entries(&self.0.database, from, count).map_err(JournalError::from)
     }
 
     /// Writes that an agent process works with this journal from now on.
@@ -256,7 +270,8 @@ impl Journal {
     ) -> Result<T, JournalError> {
         let (reply, answer) = oneshot::channel();
         let gone = || JournalError::Blocked { why: "its thread has ended".to_owned(), full: false };
-        self.requests.send(op(reply)).map_err(|_| gone())?;
+        let requests = self.0.requests.as_ref().ok_or_else(gone)?;
+        requests.send(op(reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

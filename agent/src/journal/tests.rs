@@ -65,7 +65,6 @@ fn exited() -> Outcome {
 }
 
 fn open(dir: &Path) -> (Journal, Vec<OpenIntent>) {
-    wait_for_release(dir);
     Journal::open(dir, &who()).unwrap()
 }
 
@@ -188,7 +187,7 @@ async fn command_lines_stand_in_the_entry_only_as_commitments() {
     let entry = cortex_audit::Envelope::parse(&body).unwrap();
     let argv = entry.data.get("exec").unwrap().get("argv").unwrap();
     let commitment = cortex_audit::Commitment::from_value(argv).unwrap();
-    let read = redb::ReadableDatabase::begin_read(&*journal.database).unwrap();
+    let read = redb::ReadableDatabase::begin_read(&*journal.0.database).unwrap();
     let openings = read.open_table(tables::OPENINGS).unwrap();
     let stored = openings.get(commitment.as_str()).unwrap().unwrap();
     let opening = cortex_audit::Opening::from_stored(stored.value());
@@ -218,7 +217,6 @@ async fn a_second_agent_a_newer_format_and_damage_are_refused_in_words() {
         Err(err) => err,
         Ok(_) => panic!("it was opened"),
     };
-    wait_for_release(dir.path());
     let set_format = |write: &redb::WriteTransaction, format: &str| {
         write.open_table(META).unwrap().insert("format", format).unwrap();
     };
@@ -239,22 +237,4 @@ async fn a_second_agent_a_newer_format_and_damage_are_refused_in_words() {
     assert!(matches!(refused(), OpenError::Corrupt { .. }));
     std::fs::write(dir.path().join(open::FILE), b"something else entirely").unwrap();
     assert_eq!(refused().to_fault().code, cortex_model::Code::DataDirCorrupt);
-}
-
-/// A dropped journal's thread closes the file on its own time.
-fn wait_for_release(dir: &Path) {
-    if !dir.join(open::FILE).exists() {
-        return;
-    }
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let opened = Builder::new()
-            .set_concurrency_mode(ConcurrencyMode::SingleWriter)
-            .open(dir.join(open::FILE));
-        match opened {
-            Ok(_) => return,
-            Err(err) => assert!(std::time::Instant::now() < deadline, "{err}"),
-        }
-        std::thread::yield_now();
-    }
 }

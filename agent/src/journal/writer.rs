@@ -10,12 +10,17 @@ use crate::clock::Stamps;
 use cortex_audit::Head;
 use cortex_model::AttemptKey;
 use redb::Database;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most requests in one transaction.
 const GROUP: usize = 256;
+
+/// How long acknowledgements wait for something that must be written at once.
+const ACKED_LINGER: Duration = Duration::from_millis(50);
 
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
@@ -28,6 +33,13 @@ pub(crate) enum Op {
     Outcome { draft: Box<OutcomeDraft>, reply: Reply<Receipt> },
     Refusal { draft: Box<RefusalDraft>, reply: Reply<Receipt> },
     Acked { key: AttemptKey, reply: Reply<()> },
+}
+
+impl Op {
+    /// Nothing depends on when it is written.
+    fn can_wait(&self) -> bool {
+        matches!(self, Self::Acked { .. })
+    }
 }
 
 /// Why one request could not be written.
@@ -54,15 +66,12 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     head: Head,
     incarnation: String,
-) -> std::io::Result<Sender<Request>> {
+) -> std::io::Result<(Sender<Request>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let salts = Salts::open()?;
     let writer = Writer { database, shared, head, incarnation, salts, stamps: Stamps::new() };
-    std::thread::Builder::new()
-        .name("journal".to_owned())
-        .stack_size(256 * 1024)
-        .spawn(move || writer.run(&receiver))?;
-    Ok(sender)
+    let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
+    Ok((sender, thread.spawn(move || writer.run(&receiver))?))
 }
 
 struct Writer {
@@ -76,17 +85,33 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, requests: &Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            let mut group = vec![first];
+        let mut group: Vec<Request> = Vec::new();
+        loop {
+            // Acknowledgements wait a moment for company: alone they are not worth a sync.
+            let next = match group.len() {
+                0 => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => requests.recv_timeout(ACKED_LINGER),
+            };
+            let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+            let waits = next.is_ok();
+            group.extend(next);
             while group.len() < GROUP {
                 let Ok(next) = requests.try_recv() else { break };
                 group.push(next);
             }
+            if waits && group.len() < GROUP && group.iter().all(Op::can_wait) {
+                continue;
+            }
+            let group = std::mem::take(&mut group);
             let blocked =
                 self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone();
             match blocked {
                 Some(err) => group.into_iter().for_each(|op| refuse(op, &err)),
+                None if group.is_empty() => {}
                 None => self.write(group),
+            }
+            if ended {
+                return;
             }
         }
     }

@@ -2,8 +2,10 @@
 
 pub(crate) mod backup;
 pub(crate) mod completions;
+pub(crate) mod gateway;
 pub(crate) mod node;
 pub(crate) mod run;
+pub(crate) mod scheduler;
 pub(crate) mod task;
 pub(crate) mod up;
 mod version;
@@ -44,6 +46,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
     let session = Session { global: cli.global };
     match cli.command {
         Command::Up(args) => up::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Gateway(args) => gateway::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Scheduler(args) => scheduler::run(*args, session.global.data_dir.as_deref()).await,
         Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,

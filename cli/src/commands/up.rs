@@ -11,6 +11,7 @@ use crate::serve::data_dir::DataDir;
 use crate::serve::{first_task, logging};
 use clap::Args;
 use cortex_gateway::Retention;
+use cortex_model::Code;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -24,14 +25,12 @@ const GIB: u64 = 1024 * 1024 * 1024;
 Examples:
   cortex up
   cortex up --data-dir /srv/cortex --listen 127.0.0.1:7400
+  cortex up --log nats://127.0.0.1:4222
   CORTEX_LOG=info cortex up --no-agent --log-format json")]
 pub(crate) struct UpArgs {
     /// Address to listen on, loopback only [default: the last one, or any free port]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Where events are kept: 'embedded', in the data directory
-    #[arg(long, default_value = "embedded", value_name = "LOG")]
-    log: String,
     /// Start no local agent
     #[arg(long)]
     no_agent: bool,
@@ -41,24 +40,59 @@ pub(crate) struct UpArgs {
     /// Tasks the local agent runs at a time
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// Most MiB of events; submits stop at 90 % of it
-    #[arg(long, default_value_t = 8192, value_name = "MIB")]
-    log_quota: u64,
+    #[command(flatten)]
+    shared: LogArgs,
+}
+
+/// Flags of every server: which log, and how much of it.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Where events are kept: 'embedded' (in the data directory, 'up' only) or nats://HOST:PORT[,...]
+    #[arg(long, default_value = "embedded", value_name = "LOG")]
+    log: String,
+    /// Copies of each event on a clustered NATS: 1, 3 or 5
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    log_replicas: usize,
+    /// Most MiB of events; submits stop at 90 % of it [default: 8192 embedded; on NATS what its server allows]
+    #[arg(long, value_name = "MIB")]
+    log_quota: Option<u64>,
     /// Most MiB of kept outputs; the oldest go first
     #[arg(long, default_value_t = 51200, value_name = "MIB")]
     output_quota: u64,
     /// Days that outputs are kept
     #[arg(long, default_value_t = 7, value_name = "DAYS")]
     output_days: u64,
-    /// Form of log lines on stderr; what is logged says CORTEX_LOG (default: warn)
+    /// Form of log lines on stderr; what is logged says CORTEX_LOG
     #[arg(long, value_parser = ["text", "json"], default_value = "text", value_name = "FORM")]
     log_format: String,
 }
 
-impl UpArgs {
-    fn quotas(&self) -> Quotas {
+impl LogArgs {
+    /// The log's address, which other processes can reach too.
+    ///
+    /// # Errors
+    /// `CX-0803` for the embedded log: one process alone can open it.
+    pub(crate) fn url(&self) -> Result<&str, CliError> {
+        if self.log == "embedded" {
+            return Err(CliError::new(
+                Code::Usage,
+                "the embedded log serves one process: 'cortex up'",
+            )
+            .with_hint("name a log that several processes share: --log nats://HOST:PORT"));
+        }
+        Ok(&self.log)
+    }
+
+    /// Whether log lines are JSON.
+    pub(crate) fn json_logs(&self) -> bool {
+        self.log_format == "json"
+    }
+
+    /// Bounds on what is kept.
+    pub(crate) fn quotas(&self) -> Quotas {
         Quotas {
-            log_bytes: self.log_quota.saturating_mul(GIB / 1024),
+            log_bytes: self.log_quota.map(|mib| mib.saturating_mul(GIB / 1024)),
+            replicas: self.log_replicas,
             outputs: Retention {
                 max_age: Duration::from_secs(self.output_days.saturating_mul(24 * 3600)),
                 max_bytes: self.output_quota.saturating_mul(GIB / 1024),
@@ -72,16 +106,16 @@ impl UpArgs {
 /// # Errors
 /// Whatever keeps the server from starting; nothing is left half-made.
 pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliError> {
-    logging::start("warn", args.log_format == "json")?;
+    logging::start("warn", args.shared.json_logs())?;
     let mut interrupts = Interrupts::listen()?;
     let dir = DataDir::open(&data_dir(given)?)?;
     let listener = listen(&dir, args.listen).await?;
     let address = listener.local_addr().map_err(|e| CliError::internal(e.to_string()))?;
-    let open = open_log(&dir, &args.log, args.quotas()).await?;
+    let open = open_log(&dir, &args.shared.log, args.shared.quotas()).await?;
     let durability = open.log.describe().acknowledged_means;
     let stop = CancellationToken::new();
     let servers = Servers::new(stop.clone());
-    servers.gateway(&dir, &open, listener, args.quotas().outputs)?;
+    servers.gateway(&dir, &open, listener, args.shared.quotas().outputs)?;
     servers.scheduler(&open);
     drop(open);
     dir.write_endpoint(&format!("http://{address}"))?;
@@ -132,6 +166,6 @@ fn next_steps(given: Option<&Path>, policy: Option<&Path>) -> String {
             policy.display()
         ));
     }
-    text.push_str("Ctrl-C stops it; tasks that wait or run are kept.");
+    text.push_str("Ctrl-C stops it: waiting tasks are kept, what runs on this machine is ended with its agent.");
     text
 }

@@ -2,6 +2,7 @@
 
 use super::data_dir::DataDir;
 use crate::error::CliError;
+use crate::interrupts::Interrupts;
 use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
 use cortex_model::{Code, Fault};
@@ -13,11 +14,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Bytes of events an embedded log holds when nobody said.
+const EMBEDDED_LOG_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
 /// Bounds on what the server keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quotas {
-    /// Bytes of events.
-    pub(crate) log_bytes: u64,
+    /// Bytes of events, where somebody said so.
+    pub(crate) log_bytes: Option<u64>,
+    /// Copies of each event, on a log of several servers.
+    pub(crate) replicas: usize,
     /// Bytes and age of outputs.
     pub(crate) outputs: Retention,
 }
@@ -40,7 +46,7 @@ pub(crate) async fn open_log(
     if url == "embedded" {
         let path = dir.join("log");
         let options = cortex_log::embedded::Options {
-            quota: Some(quotas.log_bytes),
+            quota: Some(quotas.log_bytes.unwrap_or(EMBEDDED_LOG_BYTES)),
             output_quota: Some(quotas.outputs.max_bytes),
             ..cortex_log::embedded::Options::default()
         };
@@ -51,7 +57,18 @@ pub(crate) async fn open_log(
         let backup = backup_of(log.clone(), dir.join("backups"));
         return Ok(OpenLog { log, backup: Some(backup) });
     }
-    Err(CliError::new(Code::Usage, format!("{url:?} is not a log: use 'embedded'")))
+    if !url.starts_with("nats://") {
+        return Err(CliError::new(Code::Usage, format!("{url:?} is not a log"))
+            .with_hint("use 'embedded' or nats://HOST:PORT"));
+    }
+    let defaults = cortex_log::jetstream::Options::default();
+    let options = cortex_log::jetstream::Options {
+        quota: quotas.log_bytes.map(|all| all / u64::from(defaults.shards)),
+        replicas: quotas.replicas,
+        ..defaults
+    };
+    let log = cortex_log::JetStreamLog::open(url, options).await.map_err(failed)?;
+    Ok(OpenLog { log: Arc::new(log), backup: None })
 }
 
 /// An open log, with the way to copy it if it lies in our files.
@@ -164,6 +181,24 @@ impl Servers {
                 stop.cancel();
             }
         });
+    }
+
+    /// Serves until a signal, then ends everything in order.
+    ///
+    /// # Errors
+    /// When a server ended by itself.
+    pub(crate) async fn until(
+        self,
+        interrupts: &mut Interrupts,
+        stop: &CancellationToken,
+    ) -> Result<u8, CliError> {
+        let ended = tokio::select! {
+            () = interrupts.next() => Ok(0),
+            () = stop.cancelled() => Err(CliError::internal("a server ended by itself; see the log above")),
+        };
+        stop.cancel();
+        self.ended().await;
+        ended
     }
 
     /// Resolves when all have ended.

@@ -34,7 +34,6 @@ impl From<&pb::HistoryEntry> for HistoryEntry {
 /// One thing that happened; `event` names it as the log does.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event")]
-#[expect(clippy::large_enum_variant, reason = "short-lived, made to be printed")]
 pub(crate) enum Event {
     Submitted {
         spec: Option<Spec>,

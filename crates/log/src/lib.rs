@@ -23,6 +23,7 @@
 
 mod contract;
 mod error;
+mod frame;
 mod key;
 mod output;
 mod subject;
@@ -30,6 +31,8 @@ mod types;
 
 pub mod conformance;
 pub mod embedded;
+#[cfg(feature = "jetstream")]
+pub mod jetstream;
 pub mod memory;
 
 mod hub;
@@ -38,6 +41,8 @@ mod local;
 pub use contract::{EventLog, KvStream, MessageStream, TailStream};
 pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
+#[cfg(feature = "jetstream")]
+pub use jetstream::JetStreamLog;
 pub use key::{Key, PARTITIONS, Space};
 pub use memory::MemoryLog;
 pub use output::{OutputChunk, OutputInfo, OutputKey};

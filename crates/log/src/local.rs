@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 pub(crate) trait Pages: Send + Sync + 'static {
     /// Up to a page of commits after `after`, oldest first. Empty: nothing up to the head that
     /// was visible when the call began.
-    async fn page(&self, space: Space, shard: u32, after: Rev) -> Result<Vec<Recorded>>;
+    async fn page(self: Arc<Self>, space: Space, shard: u32, after: Rev) -> Result<Vec<Recorded>>;
 
     /// Why the head will not move any more.
     fn ended(&self) -> LogError;
@@ -78,7 +78,7 @@ impl<P: Pages> TailState<P> {
             }
             let head = *self.head.borrow_and_update();
             if self.at < head {
-                let page = self.pages.page(self.space, self.shard, self.at).await?;
+                let page = self.pages.clone().page(self.space, self.shard, self.at).await?;
                 self.buffer = page.into();
                 if self.buffer.is_empty() {
                     self.at = head;

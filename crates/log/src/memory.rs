@@ -168,7 +168,7 @@ impl State {
 
 #[async_trait]
 impl Pages for Inner {
-    async fn page(&self, space: Space, shard: u32, after: Rev) -> Result<Vec<Recorded>> {
+    async fn page(self: Arc<Self>, space: Space, shard: u32, after: Rev) -> Result<Vec<Recorded>> {
         let state = self.lock();
         let commits = state.commits[space.index()].range(after.saturating_add(1)..);
         let of_shard = commits.filter(|(_, r)| r.key.shard(self.shards) == shard);

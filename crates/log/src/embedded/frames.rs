@@ -1,8 +1,8 @@
 //! One file of output: frames behind a short header, appended only. Knows bytes and offsets; when
 //! to sync, and who may read, is decided in `outputs`.
 
-use super::record::{checksum, take};
 use crate::error::{LogError, Result};
+use crate::frame::{HEAD, Head, SUM, decode_frame, encode_frame, frame_len, parse_head};
 use crate::output::OutputChunk;
 use bytes::Bytes;
 use std::fs::{File, OpenOptions};
@@ -13,9 +13,6 @@ use std::sync::Arc;
 
 /// Begins every file: five letters, a zero byte, the version.
 const MAGIC: [u8; 8] = *b"cxout\0\x01\0";
-/// Length of the data, stream, offset.
-const HEAD: usize = 4 + 1 + 8;
-const SUM: usize = 8;
 /// Every so many bytes a place to begin reading is remembered.
 const MARK_EVERY: u64 = 1024 * 1024;
 /// Frames this near to the end are checked when a file is opened: more than one sync can cover, so
@@ -42,23 +39,6 @@ pub(super) struct FrameFile {
 pub(super) struct FrameReader {
     file: Arc<File>,
     place: u64,
-}
-
-struct Head {
-    len: usize,
-    stream: u8,
-    offset: u64,
-}
-
-pub(super) fn encode_frame(chunk: &OutputChunk, out: &mut Vec<u8>) {
-    let start = out.len();
-    // Chunks are at most 64 KiB: `check_chunks`.
-    out.extend_from_slice(&u32::try_from(chunk.data.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.push(chunk.stream);
-    out.extend_from_slice(&chunk.offset.to_le_bytes());
-    out.extend_from_slice(&chunk.data);
-    let sum = checksum(&[&out[start..]]);
-    out.extend_from_slice(&sum);
 }
 
 impl FrameFile {
@@ -189,36 +169,17 @@ impl FrameReader {
     }
 }
 
-fn frame_len(head: &Head) -> u64 {
-    (HEAD + head.len + SUM) as u64
-}
-
 fn read_head(file: &File, place: u64) -> Result<Option<Head>> {
     let mut bytes = [0; HEAD];
     file.read_exact_at(&mut bytes, place).map_err(LogError::backend)?;
-    let mut input = &bytes[..];
-    let mut parse = || {
-        let len = u32::from_le_bytes(take(&mut input)?) as usize;
-        let [stream] = take(&mut input)?;
-        let offset = u64::from_le_bytes(take(&mut input)?);
-        let sound = (1..=crate::limits::OUTPUT_CHUNK_MAX).contains(&len)
-            && matches!(stream, 1 | 2)
-            && offset <= u64::MAX / 2;
-        sound.then_some(Head { len, stream, offset })
-    };
-    Ok(parse())
+    Ok(parse_head(&bytes))
 }
 
 /// The chunk of a frame, or nothing when its checksum does not fit.
 fn read_frame(file: &File, place: u64, head: &Head) -> Result<Option<OutputChunk>> {
     let mut bytes = vec![0; HEAD + head.len + SUM];
     file.read_exact_at(&mut bytes, place).map_err(LogError::backend)?;
-    let (content, sum) = bytes.split_at(HEAD + head.len);
-    if checksum(&[content]) != sum {
-        return Ok(None);
-    }
-    let data = Bytes::from(bytes).slice(HEAD..HEAD + head.len);
-    Ok(Some(OutputChunk { stream: head.stream, offset: head.offset, data }))
+    Ok(decode_frame(&Bytes::from(bytes)).map(|(chunk, _)| chunk))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! them. Encoding and decoding only.
 
 use crate::error::{LogError, Result};
+use crate::frame::{SUM, checksum, take};
 use crate::key::{Key, Space};
 use crate::types::{Commit, CommitId, KvEntry, Recorded, Rev};
 use bytes::Bytes;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 const VERSION: u8 = 1;
 /// Fixed part: version, time, commit id, n, three lengths.
 const FIXED: usize = 1 + 8 + 16 + 8 + 3;
-pub(super) const SUM: usize = 8;
 
 /// Lengths of names fit one byte: `Key` and `Commit::check` bound them.
 pub(super) fn encode(rev: Rev, at_ms: u64, key: &Key, commit: &Commit) -> Vec<u8> {
@@ -76,23 +76,6 @@ pub(super) fn decode_value(bucket: &str, key: &str, stored: &[u8]) -> Result<KvE
         sound.then(|| KvEntry { rev, value: Bytes::copy_from_slice(input) })
     };
     parse().ok_or_else(|| LogError::Corrupt(format!("value {bucket}/{key}")))
-}
-
-/// The first eight bytes of BLAKE3 over all parts.
-pub(super) fn checksum(parts: &[&[u8]]) -> [u8; SUM] {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    let mut sum = [0; SUM];
-    hasher.finalize_xof().fill(&mut sum);
-    sum
-}
-
-pub(super) fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = input.split_first_chunk::<N>()?;
-    *input = rest;
-    Some(*head)
 }
 
 fn text<'a>(input: &mut &'a [u8], len: usize) -> Option<&'a str> {

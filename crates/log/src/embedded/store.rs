@@ -111,9 +111,15 @@ fn open_error(path: &Path, e: redb::Error) -> LogError {
     if let redb::Error::Io(io) = &e
         && io.kind() != std::io::ErrorKind::InvalidData
     {
-        return LogError::Backend(format!("{place}: {io}"));
+        let full = is_full(io);
+        return if full { LogError::DiskFull } else { LogError::Backend(format!("{place}: {io}")) };
     }
     LogError::Corrupt(format!("{place} is not a sound log file: {e}"))
+}
+
+/// Whether there was no space for what was to be written.
+pub(super) fn is_full(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// An error of a file that is open already.
@@ -196,11 +202,11 @@ fn commit_at(
 
 #[async_trait]
 impl Pages for Store {
-    async fn page(&self, space: Space, _shard: u32, after: Rev) -> Result<Vec<Recorded>> {
+    async fn page(self: Arc<Self>, space: Space, _shard: u32, after: Rev) -> Result<Vec<Recorded>> {
         if let Some(recent) = self.ring(space).after(after, TAIL_PAGE) {
             return Ok(recent);
         }
-        self.page_from_disk(space, after)
+        super::blocking(move || self.page_from_disk(space, after)).await
     }
 
     fn ended(&self) -> LogError {

@@ -1,6 +1,7 @@
 //! The agent's one loop: it feeds the tunnel machine and the worker's books with what happens, and does what they
 //! say. It decides nothing itself and never waits for a disk or a process.
 
+mod actions;
 mod offers;
 
 use crate::attempt::Event;
@@ -9,18 +10,14 @@ use crate::config::Config;
 use crate::exec::Stop;
 use crate::manifest;
 use crate::policy_file::PolicyFile;
-use crate::spool::Spool;
 use crate::start::{Started, start};
-use crate::tunnel::{Dialed, Link, dial};
+use crate::tunnel::{Dialed, Link};
 use cortex_agent_core::Worker;
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
-use cortex_model::proto::{
-    AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest, OutputChunk,
-};
+use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest};
 use cortex_model::{AttemptKey, Fault};
-use cortex_tunnel::{AgentAction, AgentConfig, AgentEnd, DisconnectReason, HelloState};
+use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -31,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 const EVENTS: usize = 1024;
 
 /// How long a leaving agent waits for its attempts to end and for their outcomes to be heard.
-const LEAVE: Duration = Duration::from_secs(15);
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// How often an agent that is connected looks whether the policy gives it other abilities than it told.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs an agent until `stop` is cancelled.
 ///
@@ -70,11 +70,19 @@ struct Driver {
     unacked: BTreeSet<AttemptKey>,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
+    /// What the last hello said that this node can do.
+    said: Manifest,
+    /// When to compare that with the policy next.
+    look_at: Instant,
     /// Head and free slots that the machine was told last.
     told: (u64, u32),
 }
 
 /// What woke the loop up.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time; a box would cost an allocation per frame"
+)]
 enum Woke {
     Frame(Result<GatewayFrame, Fault>),
     Room,
@@ -116,6 +124,8 @@ impl Driver {
             unacked,
             events,
             happened,
+            said: Manifest::default(),
+            look_at: Instant::now(),
             told: (0, 0),
         }
     }
@@ -140,6 +150,7 @@ impl Driver {
                     self.leave();
                 }
             }
+            self.look();
             let now = self.ticks.now();
             self.end.handle_timeout(now);
             for key in self.worker.expired(now) {
@@ -157,7 +168,8 @@ impl Driver {
         let times = [self.end.poll_timeout(), self.worker.poll_timeout()];
         let tick = times.into_iter().flatten().min();
         let wake = tick.map(|tick| Instant::from_std(self.ticks.instant(tick)));
-        let wake = [wake, leave_by].into_iter().flatten().min();
+        let look = self.link.is_some().then_some(self.look_at);
+        let wake = [wake, leave_by, look].into_iter().flatten().min();
         let has_frame = self.end.has_frame();
         let up = self.link.as_ref().map(|link| link.up().clone());
         tokio::select! {
@@ -209,74 +221,6 @@ impl Driver {
         self.started.journal.head()
     }
 
-    fn act(&mut self, action: AgentAction) {
-        match action {
-            AgentAction::Connect => {
-                let dialing = dial(self.config.server.clone(), self.config.token_file.clone());
-                self.dialing = Some(tokio::spawn(dialing));
-            }
-            AgentAction::Disconnect(reason) => self.disconnect(&reason),
-            AgentAction::Welcomed { gateway, workspace, .. } => {
-                tracing::info!(gateway, workspace, "connected");
-            }
-            AgentAction::Refused { error, fatal } => {
-                let cortex_model::proto::Error { code, message, hint, .. } = error;
-                if fatal {
-                    tracing::error!(code, message, hint, "the gateway refuses this node");
-                } else {
-                    tracing::warn!(code, message, hint, "the gateway refused the connection");
-                }
-            }
-            AgentAction::Offer(offer) => self.offered(&offer),
-            AgentAction::Go { key, go } => self.go(&key, &go),
-            AgentAction::NoGo { offer_id, .. } => {
-                self.claims.remove(&offer_id);
-                self.worker.no_go(offer_id);
-            }
-            AgentAction::Query(query) => self.query(&query),
-            AgentAction::Cancel(cancel) => self.cancel(&cancel),
-            AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
-            AgentAction::OutcomeAcked(key) => self.acked(key),
-            AgentAction::OutputAcked { .. } => {}
-            AgentAction::DiscardOutput(key) | AgentAction::Released(key) => {
-                if let Some(spool) = self.started.owned.remove(&key) {
-                    spool.remove();
-                }
-            }
-            AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
-        }
-    }
-
-    fn read_spool(&mut self, key: &AttemptKey, offset: u64, max: usize) {
-        let spool = self.started.owned.get(key);
-        match spool.map(|spool| spool.read(offset, max)) {
-            Some(Ok(Some(chunk))) => {
-                if let Err(error) = self.end.output_data(key, OutputChunk::from(&chunk)) {
-                    tracing::error!(%error, attempt = %key, "a chunk of output was refused");
-                }
-            }
-            Some(Ok(None)) | None => {
-                tracing::error!(attempt = %key, offset, "output is missing");
-                self.end.output_lost(key);
-            }
-            Some(Err(error)) => {
-                tracing::error!(%error, attempt = %key, offset, "output cannot be read");
-                self.end.output_lost(key);
-            }
-        }
-    }
-
-    /// The journal forgets what it owed; should that fail, the outcome is sent again another day.
-    fn acked(&mut self, key: AttemptKey) {
-        self.unacked.remove(&key);
-        let journal = self.started.journal.clone();
-        tokio::spawn(async move {
-            if let Err(error) = journal.acked(&key).await {
-                tracing::warn!(%error, attempt = %key, "an acknowledgement could not be noted");
-            }
-        });
-    }
-
     fn dialed(&mut self, result: Result<Dialed, Fault>) {
         self.dialing = None;
         match result {
@@ -290,7 +234,7 @@ impl Driver {
     }
 
     fn hello(&mut self) -> HelloState {
-        let policy = self.policy.current().ok();
+        self.said = self.manifest();
         let known = self.worker.running().chain(&self.unacked).collect::<BTreeSet<_>>();
         let attempts = known.into_iter().take(KNOWN_ATTEMPTS_MAX).map(|key| KnownAttempt {
             workspace: key.task.workspace.to_string(),
@@ -299,11 +243,28 @@ impl Driver {
             phase: AttemptPhase::Known.into(),
         });
         HelloState {
-            manifest: manifest::under(&self.probed, policy.as_deref()),
+            manifest: self.said.clone(),
             journal: self.head(),
             attempts: attempts.collect(),
             slots: self.worker.slots(),
             slots_free: self.worker.slots_free(),
+        }
+    }
+
+    fn manifest(&mut self) -> Manifest {
+        let policy = self.policy.current().ok();
+        manifest::under(&self.probed, policy.as_deref())
+    }
+
+    /// A changed policy may give or take abilities: the gateway learns of it with a new hello.
+    fn look(&mut self) {
+        if self.link.is_none() || Instant::now() < self.look_at {
+            return;
+        }
+        self.look_at = Instant::now() + LOOK_EVERY;
+        if self.manifest() != self.said {
+            tracing::info!("the policy changes what this node can do; connecting anew");
+            self.drop_link();
         }
     }
 
@@ -332,39 +293,6 @@ impl Driver {
         self.end.disconnected(self.ticks.now(), fastrand::u64(..));
     }
 
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Intended { key, timeout_ms } => {
-                self.unacked.insert(key.clone());
-                self.worker.intended(&key, timeout_ms, self.ticks.now());
-            }
-            Event::Output { key, end } => self.end.output_available(&key, end),
-            Event::Ended { key, result } => {
-                self.worker.ended(&key);
-                self.stops.remove(&key);
-                match result {
-                    Ok(receipt) => {
-                        self.unacked.insert(key.clone());
-                        if let Err(error) = self.end.outcome(receipt.report) {
-                            tracing::error!(%error, attempt = %key, "an outcome cannot be told");
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, attempt = %key, "an attempt could not be recorded");
-                        self.unacked.remove(&key);
-                    }
-                }
-            }
-        }
-    }
-
-    fn stop(&mut self, key: &AttemptKey, why: Stop) {
-        if let Some(stop) = self.stops.remove(key) {
-            // It fails when the attempt has just ended by itself.
-            stop.send(why).ok();
-        }
-    }
-
     fn leave(&mut self) {
         tracing::info!("the agent is leaving");
         self.worker.leave();
@@ -383,12 +311,6 @@ impl Driver {
         if let Err(error) = closed {
             tracing::warn!(%error, "the end of the session could not be recorded");
         }
-    }
-
-    fn own(&mut self, key: &AttemptKey, limit: u64) -> Arc<Spool> {
-        let spool = self.started.spools.create(key, limit);
-        self.started.owned.insert(key.clone(), Arc::clone(&spool));
-        spool
     }
 }
 

@@ -1,0 +1,120 @@
+//! What the machine asks for and what attempts tell, done at once.
+
+use super::Driver;
+use crate::attempt::Event;
+use crate::exec::Stop;
+use crate::spool::Spool;
+use crate::tunnel::dial;
+use cortex_model::AttemptKey;
+use cortex_model::proto::OutputChunk;
+use cortex_tunnel::AgentAction;
+use std::sync::Arc;
+
+impl Driver {
+    pub(super) fn act(&mut self, action: AgentAction) {
+        match action {
+            AgentAction::Connect => {
+                let dialing = dial(self.config.server.clone(), self.config.token_file.clone());
+                self.dialing = Some(tokio::spawn(dialing));
+            }
+            AgentAction::Disconnect(reason) => self.disconnect(&reason),
+            AgentAction::Welcomed { gateway, workspace, .. } => {
+                tracing::info!(gateway, workspace, "connected");
+            }
+            AgentAction::Refused { error, fatal } => {
+                let cortex_model::proto::Error { code, message, hint, .. } = error;
+                if fatal {
+                    tracing::error!(code, message, hint, "the gateway refuses this node");
+                } else {
+                    tracing::warn!(code, message, hint, "the gateway refused the connection");
+                }
+            }
+            AgentAction::Offer(mut offer) => self.offered(&mut offer),
+            AgentAction::Go { key, go } => self.go(&key, &go),
+            AgentAction::NoGo { offer_id, .. } => {
+                self.claims.remove(&offer_id);
+                self.worker.no_go(offer_id);
+            }
+            AgentAction::Query(query) => self.query(&query),
+            AgentAction::Cancel(cancel) => self.cancel(&cancel),
+            AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
+            AgentAction::OutcomeAcked(key) => self.acked(key),
+            AgentAction::OutputAcked { .. } => {}
+            AgentAction::DiscardOutput(key) | AgentAction::Released(key) => {
+                if let Some(spool) = self.started.owned.remove(&key) {
+                    spool.remove();
+                }
+            }
+            AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
+        }
+    }
+
+    fn read_spool(&mut self, key: &AttemptKey, offset: u64, max: usize) {
+        let spool = self.started.owned.get(key);
+        match spool.map(|spool| spool.read(offset, max)) {
+            Some(Ok(Some(chunk))) => {
+                if let Err(error) = self.end.output_data(key, OutputChunk::from(&chunk)) {
+                    tracing::error!(%error, attempt = %key, "a chunk of output was refused");
+                }
+            }
+            Some(Ok(None)) | None => {
+                tracing::error!(attempt = %key, offset, "output is missing");
+                self.end.output_lost(key);
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, attempt = %key, offset, "output cannot be read");
+                self.end.output_lost(key);
+            }
+        }
+    }
+
+    /// The journal forgets what it owed; should that fail, the outcome is sent again another day.
+    fn acked(&mut self, key: AttemptKey) {
+        self.unacked.remove(&key);
+        let journal = self.started.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.acked(&key).await {
+                tracing::warn!(%error, attempt = %key, "an acknowledgement could not be noted");
+            }
+        });
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        match event {
+            Event::Intended { key, timeout_ms } => {
+                self.unacked.insert(key.clone());
+                self.worker.intended(&key, timeout_ms, self.ticks.now());
+            }
+            Event::Output { key, end } => self.end.output_available(&key, end),
+            Event::Ended { key, result } => {
+                self.worker.ended(&key);
+                self.stops.remove(&key);
+                match result {
+                    Ok(receipt) => {
+                        self.unacked.insert(key.clone());
+                        if let Err(error) = self.end.outcome(receipt.report) {
+                            tracing::error!(%error, attempt = %key, "an outcome cannot be told");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, attempt = %key, "an attempt could not be recorded");
+                        self.unacked.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, key: &AttemptKey, why: Stop) {
+        if let Some(stop) = self.stops.remove(key) {
+            // It fails when the attempt has just ended by itself.
+            stop.send(why).ok();
+        }
+    }
+
+    pub(super) fn own(&mut self, key: &AttemptKey, limit: u64) -> Arc<Spool> {
+        let spool = self.started.spools.create(key, limit);
+        self.started.owned.insert(key.clone(), Arc::clone(&spool));
+        spool
+    }
+}

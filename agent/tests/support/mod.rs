@@ -1,0 +1,312 @@
+//! A scripted gateway on a real socket and agents as real processes. The gateway keeps no rules: each test
+//! sends the frames it wants and looks at what comes back.
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends where something else comes than it waits for"
+)]
+
+use cortex_model::proto::agent_frame::Body as Up;
+use cortex_model::proto::agent_gateway_server::{AgentGateway, AgentGatewayServer};
+use cortex_model::proto::gateway_frame::Body as Down;
+use cortex_model::proto::*;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Far beyond what anything takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits, or fails the test with what was waited for.
+pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+/// One agent's connection, as the gateway sees it.
+pub(crate) struct Connection {
+    pub(crate) hello: Hello,
+    up: mpsc::Receiver<AgentFrame>,
+    down: mpsc::Sender<Result<GatewayFrame, Status>>,
+}
+
+/// Listens and hands connections to the test.
+pub(crate) struct Gateway {
+    pub(crate) url: String,
+    connections: mpsc::Receiver<Connection>,
+}
+
+struct Service(mpsc::Sender<Connection>);
+
+#[tonic::async_trait]
+impl AgentGateway for Service {
+    type ConnectStream = ReceiverStream<Result<GatewayFrame, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentFrame>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let token = request.metadata().get("authorization").map(|token| token.as_bytes().to_vec());
+        if token.as_deref() != Some(b"Bearer test-token") {
+            return Err(Status::unauthenticated("wrong token"));
+        }
+        let mut frames = request.into_inner();
+        let (up, up_rx) = mpsc::channel(10_000);
+        let (down, down_rx) = mpsc::channel(10_000);
+        let connections = self.0.clone();
+        tokio::spawn(async move {
+            let first = frames.message().await.ok().flatten().and_then(|frame| frame.body);
+            let Some(Up::Hello(hello)) = first else { return };
+            let connection = Connection { hello, up: up_rx, down };
+            if connections.send(connection).await.is_err() {
+                return;
+            }
+            while let Ok(Some(frame)) = frames.message().await {
+                if up.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(down_rx)))
+    }
+}
+
+impl Gateway {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, connections) = mpsc::channel(64);
+        let service = AgentGatewayServer::new(Service(sender));
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { url, connections }
+    }
+
+    /// The next agent that says hello, welcomed with plenty of credit.
+    pub(crate) async fn welcome(&mut self) -> Connection {
+        self.welcome_with(1 << 20).await
+    }
+
+    pub(crate) async fn welcome_with(&mut self, output_credit: u64) -> Connection {
+        let connection = within("a hello", self.connections.recv()).await.unwrap();
+        connection
+            .send(Down::Welcome(Welcome {
+                version: 1,
+                gateway: "test".into(),
+                heartbeat_ms: 1_000,
+                dead_after_ms: 60_000,
+                output_credit,
+                min_backoff_ms: 0,
+                workspace: "default".into(),
+                now_ms: 1,
+            }))
+            .await;
+        connection
+    }
+}
+
+impl Connection {
+    pub(crate) async fn send(&self, body: Down) {
+        // A test may talk to an agent that it has just killed.
+        drop(self.down.send(Ok(GatewayFrame { body: Some(body) })).await);
+    }
+
+    /// The next frame that is no heartbeat.
+    pub(crate) async fn next(&mut self) -> Up {
+        within("a frame", async {
+            loop {
+                let frame = self.up.recv().await.expect("the connection is open");
+                match frame.body.unwrap() {
+                    Up::Heartbeat(_) => {}
+                    body => return body,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Offers, and says Go when the agent claims.
+    pub(crate) async fn dispatch(&mut self, task: &str, id: u64, spec: TaskSpec) {
+        self.send(Down::Offer(offer(task, id, spec))).await;
+        match self.next().await {
+            Up::Claim(claim) => assert_eq!((claim.offer_id, claim.fence), (id, 41)),
+            other => panic!("no claim: {other:?}"),
+        }
+        self.go(&self.hello.session.clone(), task, id).await;
+    }
+
+    pub(crate) async fn go(&self, session: &str, task: &str, id: u64) {
+        self.send(Down::Go(Go {
+            offer_id: id,
+            workspace: "default".into(),
+            task_id: task.into(),
+            attempt: 1,
+            fence: 42,
+            session: session.into(),
+        }))
+        .await;
+    }
+
+    pub(crate) async fn ack_outcome(&self, task: &str) {
+        let (workspace, task_id) = ("default".into(), task.into());
+        self.send(Down::OutcomeAck(OutcomeAck { workspace, task_id, attempt: 1 })).await;
+    }
+
+    pub(crate) async fn ack_output(&self, task: &str, offset: u64) {
+        let ack = OutputAck {
+            workspace: "default".into(),
+            task_id: task.into(),
+            attempt: 1,
+            offset,
+            ..OutputAck::default()
+        };
+        self.send(Down::OutputAck(ack)).await;
+    }
+
+    /// The next outcome; output on the way is granted and thrown away.
+    pub(crate) async fn outcome(&mut self) -> OutcomeReport {
+        loop {
+            match self.next().await {
+                Up::Outcome(report) => return report,
+                Up::Output(output) => {
+                    let data = output.chunk.unwrap().data;
+                    self.send(Down::Credit(Credit { output_bytes: data.len() as u64 })).await;
+                }
+                other => panic!("no outcome: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn query(&mut self, task: &str) -> QueryAnswer {
+        self.send(Down::Query(Query {
+            query_id: 7,
+            workspace: "default".into(),
+            task_id: task.into(),
+            attempt: 1,
+        }))
+        .await;
+        match self.next().await {
+            Up::QueryAnswer(answer) => answer,
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn ending(report: &OutcomeReport) -> ending::Kind {
+    report.outcome.clone().unwrap().ending.unwrap().kind.unwrap()
+}
+
+pub(crate) fn offer(task: &str, id: u64, spec: TaskSpec) -> Offer {
+    Offer {
+        workspace: "default".into(),
+        task_id: task.into(),
+        idempotency_key: task.into(),
+        attempt: 1,
+        fence: 41,
+        spec: Some(spec),
+        offer_id: id,
+        actor: Some(Actor {
+            kind: ActorKind::Human.into(),
+            id: "tester".into(),
+            ..Actor::default()
+        }),
+        ..Offer::default()
+    }
+}
+
+pub(crate) fn echo(text: &str) -> TaskSpec {
+    let payload = text.as_bytes().to_vec();
+    spec(action::Kind::Echo(EchoAction { payload }))
+}
+
+/// `sh -c script`.
+pub(crate) fn sh(script: &str) -> TaskSpec {
+    shell(&["sh", "-c", script])
+}
+
+pub(crate) fn shell(argv: &[&str]) -> TaskSpec {
+    let argv = argv.iter().map(|part| part.as_bytes().to_vec()).collect();
+    spec(action::Kind::Shell(ShellAction { argv, ..ShellAction::default() }))
+}
+
+fn spec(kind: action::Kind) -> TaskSpec {
+    TaskSpec { action: Some(Action { kind: Some(kind) }), ..TaskSpec::default() }
+}
+
+/// A machine: a data directory in which agents come and go. `sh` may run there.
+pub(crate) struct Machine {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "test-token").unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let policy = "version = 0\n[shell]\nallow = [\"/usr/bin/sh\", \"/bin/sh\"]\n";
+        let path = dir.path().join("policy.toml");
+        std::fs::write(&path, policy).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn command(&self, gateway: &Gateway) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
+        command
+            .args(["run", "--node", "n1", "--server", &gateway.url, "--data-dir"])
+            .arg(self.dir.path())
+            .env("CORTEX_LOG", "debug,h2=info,hyper=info,tower=info")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) fn start(&self, gateway: &Gateway) -> Child {
+        self.command(gateway).spawn().unwrap()
+    }
+}
+
+/// Ends a process the hard way and waits until it is gone.
+pub(crate) async fn kill(mut child: Child) {
+    child.start_kill().unwrap();
+    within("the killed process", child.wait()).await.unwrap();
+}
+
+/// Waits until a file, written by a task, has a whole line.
+pub(crate) async fn appears(path: &Path) -> String {
+    within(&format!("{}", path.display()), async {
+        loop {
+            match tokio::fs::read_to_string(path).await {
+                Ok(text) if text.ends_with('\n') => return text,
+                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until a process is gone.
+pub(crate) async fn is_gone(pid: &str) {
+    let stat = format!("/proc/{}/stat", pid.trim());
+    within(&format!("the end of process {pid}"), async {
+        // A zombie is gone: nobody here can wait for it.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,76 @@
+//! A second agent as a process of its own, beside the one that `cortex up` starts.
+
+use super::Server;
+use super::run::{self, Running};
+use super::server::{allowed, kill_all, online, write_policy};
+use super::wait;
+use std::path::PathBuf;
+
+/// An agent with its own data directory, below the server's temporary directory.
+pub(crate) struct Agent {
+    node: String,
+    dir: PathBuf,
+    endpoint: PathBuf,
+    token: PathBuf,
+    flags: Vec<String>,
+    process: Option<Running>,
+}
+
+impl Agent {
+    /// An agent for a server, not started yet. `endpoint` says where the gateway is.
+    pub(crate) fn prepare(server: &Server, node: &str, endpoint: PathBuf, flags: &[&str]) -> Agent {
+        let dir = server.path(node);
+        write_policy(&dir, allowed());
+        Agent {
+            node: node.to_owned(),
+            dir,
+            endpoint,
+            token: server.data().join("agent.token"),
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
+            process: None,
+        }
+    }
+
+    /// An agent that is connected straight to the server.
+    #[track_caller]
+    pub(crate) fn join(server: &Server, node: &str, flags: &[&str]) -> Agent {
+        let endpoint = server.data().join("endpoint.json");
+        let mut agent = Agent::prepare(server, node, endpoint, flags);
+        agent.launch();
+        agent.until_online(server);
+        agent
+    }
+
+    /// Starts the process.
+    pub(crate) fn launch(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let mut command = run::command(&self.dir);
+        command.env_remove("CORTEX_DATA_DIR").env("CORTEX_LOG", "info");
+        command.args(["__agent", "run", "--data-dir"]).arg(&self.dir);
+        command.arg("--endpoint-file").arg(&self.endpoint).arg("--token-file").arg(&self.token);
+        command.args(["--node", &self.node]).args(&self.flags);
+        self.process = Some(Running::start(command, b""));
+    }
+
+    /// Waits until the server sees it.
+    #[track_caller]
+    pub(crate) fn until_online(&self, server: &Server) {
+        wait::until(&format!("node {} to connect", self.node), || {
+            server.nodes().iter().any(|n| n["node"] == *self.node && online(n)).then_some(())
+        });
+    }
+
+    /// kill -9 of the agent alone.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
+        kill_all(&[self.process.take().unwrap().pid()]);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let (Some(process), true) = (&self.process, std::thread::panicking()) {
+            eprintln!("--- agent {} said:\n{}", self.node, process.stderr());
+        }
+    }
+}
