@@ -147,8 +147,9 @@ impl Server {
                 request.metadata_mut().insert("authorization", token);
                 let answer = client.submit_task(request).await?.into_inner();
                 let task = answer.task.unwrap_or_default();
-                if task.state() != pb::TaskState::Succeeded {
-                    bail!("the task is {:?}: {:?}", task.state(), task.outcome);
+                let state = task.state();
+                if state != pb::TaskState::Succeeded {
+                    bail!("the task is {state:?}: {:?}", task.outcome);
                 }
                 Ok(())
             })

@@ -1,7 +1,7 @@
 //! The disk is full, or the quota that stands in front of it: a clear error, nothing lost, and work goes on
 //! when there is room again.
 
-use crate::support::{Server, wait};
+use crate::support::{Agent, Server, wait};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,7 +45,7 @@ fn until_refused(server: &Server, size: usize) -> (Vec<String>, String) {
 
 #[test]
 fn a_log_near_its_quota_refuses_new_tasks_in_words_and_keeps_the_accepted_ones() {
-    quota(&["--log-quota", "8"]);
+    quota(&["--log-quota", "2"]);
 }
 
 fn quota(small: &[&str]) {
@@ -66,9 +66,9 @@ fn quota(small: &[&str]) {
 fn a_full_disk_is_said_and_what_was_accepted_is_done_when_there_is_room() {
     let place = tempfile::tempdir().unwrap();
     let at = place.path().join("disk");
-    let Some(disk) = SmallDisk::mount(&at, "40m") else {
+    let Some(disk) = SmallDisk::mount(&at, "200m") else {
         // Without the right to mount, the quota is the only disk that can be full.
-        return quota(&["--log-quota", "4"]);
+        return quota(&["--log-quota", "2"]);
     };
     full(&at);
     drop(disk);
@@ -81,7 +81,7 @@ fn full(at: &Path) {
     let filler = at.join("filler");
     fill(&filler);
     let (accepted, said) = until_refused(&server, 100_000);
-    assert!(said.contains("CX-0704") || said.contains("CX-060"), "{said}");
+    assert!(said.contains("CX-0704") && said.contains("hint"), "{said}");
     std::fs::remove_file(&filler).unwrap();
     for id in &accepted {
         assert_eq!(server.task(id)["state"], "pending");
@@ -95,6 +95,34 @@ fn full(at: &Path) {
     for id in &accepted {
         server.until_state(id, &["succeeded"]);
     }
+}
+
+/// 168,888,897 bytes, or as much of it as the node could keep.
+const LAST: u64 = 20_000_000;
+
+#[test]
+fn a_nodes_full_disk_costs_output_that_is_counted_and_nothing_else() {
+    let server = Server::start(&["--no-agent"]);
+    let at = server.path("small");
+    // Without the right to mount, the agent's own quota is the only disk that can be full.
+    let disk = SmallDisk::mount(&at, "120m");
+    let mut agent = Agent::prepare(&server, "small", server.data().join("endpoint.json"), &[]);
+    if disk.is_none() {
+        std::fs::write(at.join("agent.toml"), "spool_quota_bytes = 20000000\n").unwrap();
+    }
+    agent.launch();
+    let last = LAST.to_string();
+    let ended = server.cortex(&["run", "--key", "big", "--", "seq", "1", &last]).ok();
+    let ended = ended.complains(&["bytes of output were dropped"]);
+    let task = &server.tasks(&["--node", "small"])[0];
+    let (kept, dropped) = (&task["outcome"]["stdout_bytes"], &task["outcome"]["dropped_bytes"]);
+    let (kept, dropped) = (kept.as_u64().unwrap(), dropped.as_u64().unwrap());
+    assert!(dropped > 0 && kept > 1_000_000, "{kept} kept, {dropped} dropped");
+    assert_eq!(kept, ended.stdout.len() as u64);
+    let whole: String = (1..=LAST).map(|n| format!("{n}\n")).collect();
+    assert_eq!(kept + dropped, whole.len() as u64);
+    assert!(whole.as_bytes().starts_with(&ended.stdout), "what was kept is not the beginning");
+    server.run(&["echo", "room again"]).ok().says(&["room again"]);
 }
 
 /// Writes until nothing more fits.

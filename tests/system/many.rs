@@ -45,7 +45,7 @@ fn tasks_share_the_slots_of_a_node_and_all_of_them_finish() {
     let first = waiting[0]["task_id"].as_str().unwrap();
     wait::until("an explanation that names the slots", || {
         let said = server.cortex(&["task", "explain", first]).ok().text();
-        said.contains("slot").then_some(())
+        said.contains("none of its 5 slots free").then_some(())
     });
     assert_eq!(effects(&begun), 5, "more tasks than slots");
     std::fs::write(&gate, "").unwrap();
@@ -83,7 +83,6 @@ fn a_task_goes_where_it_was_pinned_or_where_its_requirements_are_met() {
     for _ in 0..3 {
         assert_eq!(node_of(&["--node", "far"]), "far");
         assert_eq!(node_of(&["--node", &near]), near);
-        assert_eq!(node_of(&["--require", "node=far"]), "far");
         assert_eq!(node_of(&["--require", "rack=b", "--require", "os=linux"]), "far");
     }
     let list = server.cortex(&["node", "list", "--json", "--require", "rack=b"]).ok().json();

@@ -31,6 +31,16 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     }
 }
 
+/// Waits until a condition holds that nobody announces.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    within(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// One agent's connection, as the gateway sees it.
 pub(crate) struct Connection {
     pub(crate) hello: Hello,
@@ -171,13 +181,25 @@ impl Connection {
         self.send(Down::OutputAck(ack)).await;
     }
 
-    /// The next outcome; output on the way is granted and thrown away.
+    /// The next outcome.
     pub(crate) async fn outcome(&mut self) -> OutcomeReport {
+        self.outcome_and_output().await.0
+    }
+
+    /// The next outcome with all output: inside it, or sent before when the machine was slow.
+    pub(crate) async fn outcome_and_output(&mut self) -> (OutcomeReport, Vec<u8>) {
+        let mut bytes = Vec::new();
         loop {
             match self.next().await {
-                Up::Outcome(report) => return report,
+                Up::Outcome(report) => {
+                    for chunk in &report.outcome.as_ref().unwrap().inline_output {
+                        bytes.extend_from_slice(&chunk.data);
+                    }
+                    return (report, bytes);
+                }
                 Up::Output(output) => {
                     let data = output.chunk.unwrap().data;
+                    bytes.extend_from_slice(&data);
                     self.send(Down::Credit(Credit { output_bytes: data.len() as u64 })).await;
                 }
                 other => panic!("no outcome: {other:?}"),
@@ -288,25 +310,15 @@ pub(crate) async fn kill(mut child: Child) {
 
 /// Waits until a file, written by a task, has a whole line.
 pub(crate) async fn appears(path: &Path) -> String {
-    within(&format!("{}", path.display()), async {
-        loop {
-            match tokio::fs::read_to_string(path).await {
-                Ok(text) if text.ends_with('\n') => return text,
-                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    })
-    .await
+    let read = || std::fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'));
+    until(&format!("{}", path.display()), || read().is_some()).await;
+    read().unwrap()
 }
 
 /// Waits until a process is gone.
 pub(crate) async fn is_gone(pid: &str) {
     let stat = format!("/proc/{}/stat", pid.trim());
-    within(&format!("the end of process {pid}"), async {
-        // A zombie is gone: nobody here can wait for it.
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    // A zombie is gone: nobody here can wait for it.
+    let alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    until(&format!("the end of process {pid}"), || !alive()).await;
 }

@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use writer::{Op, Writer};
+use writer::{Disk, Op, Writer};
 
 /// Operations waiting for the writer; more of them wait in their callers.
 const QUEUE: usize = 4096;
@@ -47,13 +47,19 @@ pub struct Options {
     pub quota: Option<u64>,
     /// Most bytes of output; `None` is unlimited.
     pub output_quota: Option<u64>,
+    /// Free space on the disk below which nothing is accepted, bytes.
+    pub min_free: u64,
     /// Memory for redb's page cache, bytes.
     pub cache_bytes: usize,
 }
 
+/// Room for what else writes to the disk while one transaction is under way.
+const MIN_FREE: u64 = 16 * 1024 * 1024;
+
 impl Default for Options {
     fn default() -> Options {
-        Options { quota: None, output_quota: None, cache_bytes: 64 * 1024 * 1024 }
+        let cache_bytes = 64 * 1024 * 1024;
+        Options { quota: None, output_quota: None, min_free: MIN_FREE, cache_bytes }
     }
 }
 
@@ -103,6 +109,7 @@ impl EmbeddedLog {
             notes: notes.clone(),
             rev: opened.rev,
             quota: options.quota,
+            disk: Disk::new(&directory, options.min_free),
         };
         let shared = outputs.clone();
         let threads = vec![

@@ -6,8 +6,8 @@ use cortex_model::error::Code;
 pub type Result<T> = std::result::Result<T, LogError>;
 
 /// Why an operation failed. Only [`LogError::Conflict`], [`LogError::TooLarge`],
-/// [`LogError::BadName`], [`LogError::OutputGap`] and [`LogError::Full`] say for certain that
-/// nothing was written; after any other error an append may have landed, and repeating it with the
+/// [`LogError::BadName`], [`LogError::OutputGap`], [`LogError::Full`] and [`LogError::DiskFull`] say
+/// for certain that nothing was written; after any other error an append may have landed, and repeating it with the
 /// same commit id and the same fence is safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +51,9 @@ pub enum LogError {
     /// The quota is used up.
     #[error("the log is full")]
     Full,
+    /// The disk has too little space left; it is looked at again with every attempt.
+    #[error("the disk is full")]
+    DiskFull,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -82,6 +85,7 @@ impl LogError {
             | LogError::Closed
             | LogError::Backend(_) => Code::LogUnavailable,
             LogError::Full => Code::LogNearlyFull,
+            LogError::DiskFull => Code::DiskFull,
             LogError::Locked(_) => Code::DataDirLocked,
             LogError::Refused(_) => Code::LogUnsafe,
             LogError::Corrupt(_) => Code::LogCorrupt,

@@ -224,6 +224,28 @@ async fn a_full_log_refuses_appends_but_can_be_emptied() {
     log.append_output(&output, vec![chunk(0, 2_000)]).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_breaks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    let rev = log.append(&key("a"), Expect::Absent, commit(1, 100)).await.unwrap();
+    drop(log);
+    // No disk has as much free space as this asks for.
+    let options = Options { min_free: u64::MAX, ..Options::default() };
+    let log = EmbeddedLog::open(dir.path(), options).unwrap();
+    for _ in 0..3 {
+        let got = log.append(&key("a"), Expect::At(rev), commit(2, 100)).await;
+        assert_eq!(got, Err(LogError::DiskFull));
+        let put = log.kv_put("B", "k", Expect::Any, vec![0; 9].into()).await;
+        assert_eq!(put, Err(LogError::DiskFull));
+    }
+    assert_eq!(log.health().await, Ok(()), "a full disk passes");
+    assert_eq!(log.read(&key("a"), 0).await.unwrap().len(), 1);
+    drop(log);
+    let log = open(dir.path()).unwrap();
+    log.append(&key("a"), Expect::At(rev), commit(2, 100)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_made_in_use_is_a_log_of_one_moment() {
     let dir = tempfile::tempdir().unwrap();

@@ -58,7 +58,8 @@ fn describe(why: &pb::ExplainTaskResponse) -> Vec<String> {
     for n in &why.nodes {
         let online = if n.online { "online" } else { "offline" };
         let verdict = match (n.eligible, n.lacks.is_empty()) {
-            (true, _) => "could run it".to_owned(),
+            (true, true) => "could run it".to_owned(),
+            (true, false) => format!("could run it, but {}", safe(&n.lacks.join("; "))),
             (false, true) => "cannot run it".to_owned(),
             (false, false) => safe(&n.lacks.join("; ")),
         };
@@ -96,6 +97,25 @@ mod tests {
                 "  node n1 (online): needs docker, has no docker",
                 "  and 3 more nodes",
                 "  try: install docker on n1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_that_only_lacks_time_is_told_with_why() {
+        let node = |lacks: &[&str]| pb::NodeVerdict {
+            node: "n1".into(),
+            eligible: true,
+            online: true,
+            lacks: lacks.iter().map(|l| (*l).to_owned()).collect(),
+        };
+        let nodes = vec![node(&["has none of its 5 slots free"]), node(&[])];
+        let why = pb::ExplainTaskResponse { summary: "busy".into(), nodes, ..Default::default() };
+        assert_eq!(
+            describe(&why)[1..],
+            [
+                "  node n1 (online): could run it, but has none of its 5 slots free",
+                "  node n1 (online): could run it",
             ]
         );
     }

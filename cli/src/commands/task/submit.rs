@@ -8,6 +8,7 @@ use crate::error::CliError;
 use crate::request::{Draft, TaskArgs};
 use crate::{render, view};
 use clap::Args;
+use cortex_model::Code;
 use cortex_model::proto as pb;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -124,7 +125,9 @@ pub(super) async fn patiently(
             Ok(r) => return Ok(Submitted { task: r.task, created: r.created }),
             Err(e) => e,
         };
-        if !error.retryable || Instant::now() + pause > until {
+        // Nobody makes room within seconds: a person is to be told at once.
+        let full = error.is(Code::LogNearlyFull) || error.is(Code::DiskFull);
+        if !error.retryable || full || Instant::now() + pause > until {
             return Err(error);
         }
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;

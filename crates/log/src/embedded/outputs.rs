@@ -263,8 +263,7 @@ impl Round {
 
 /// A full disk is an answer like a full quota: the file is as it was before.
 fn write_error(e: io::Error) -> LogError {
-    let full = matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if full { LogError::Full } else { LogError::backend(e) }
+    if super::store::is_full(&e) { LogError::DiskFull } else { LogError::backend(e) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -111,9 +111,15 @@ fn open_error(path: &Path, e: redb::Error) -> LogError {
     if let redb::Error::Io(io) = &e
         && io.kind() != std::io::ErrorKind::InvalidData
     {
-        return LogError::Backend(format!("{place}: {io}"));
+        let full = is_full(io);
+        return if full { LogError::DiskFull } else { LogError::Backend(format!("{place}: {io}")) };
     }
     LogError::Corrupt(format!("{place} is not a sound log file: {e}"))
+}
+
+/// Whether there was no space for what was to be written.
+pub(super) fn is_full(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// An error of a file that is open already.

@@ -11,6 +11,7 @@ use crate::types::{Commit, Expect, Recorded, Rev};
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -19,6 +20,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 const BATCH: usize = 1024;
 /// Most bytes in one transaction, so that none of them waits long.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Pages that one operation may change in three trees, bytes.
+const PAGES_PER_OP: usize = 32 * 1024;
 
 pub(super) enum Op {
     Append { key: Arc<Key>, expect: Expect, commit: Commit, replace: bool },
@@ -37,6 +40,39 @@ pub(super) struct Writer {
     pub(super) notes: broadcast::Sender<KvNote>,
     pub(super) rev: Rev,
     pub(super) quota: Option<u64>,
+    pub(super) disk: Disk,
+}
+
+/// The disk under the file. redb takes no more writes once one has failed, so a transaction only
+/// begins when all of it will find room.
+pub(super) struct Disk {
+    directory: PathBuf,
+    min_free: u64,
+    /// Said already.
+    was_full: bool,
+}
+
+impl Disk {
+    pub(super) fn new(directory: &Path, min_free: u64) -> Disk {
+        Disk { directory: directory.to_owned(), min_free, was_full: false }
+    }
+
+    /// Whether so many operations with so many bytes have room.
+    fn has_room(&mut self, ops: usize, bytes: usize) -> bool {
+        // A disk that cannot be asked is no reason to refuse.
+        let Ok(stat) = rustix::fs::statvfs(&self.directory) else { return true };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        // Changed pages are written anew before the old ones are given back.
+        let need = (2 * bytes + ops * PAGES_PER_OP) as u64;
+        let full = free < self.min_free.saturating_add(need);
+        if full && !self.was_full {
+            tracing::error!(free, "the disk is full; nothing is accepted until there is space");
+        } else if self.was_full && !full {
+            tracing::info!(free, "the disk has space again");
+        }
+        self.was_full = full;
+        !full
+    }
 }
 
 type Stored<T> = std::result::Result<T, redb::Error>;
@@ -66,7 +102,13 @@ impl Writer {
     /// Runs until every sender is gone or the file fails.
     pub(super) fn run(mut self) {
         while let Some(first) = self.jobs.blocking_recv() {
-            let (ops, answers) = self.gather(first);
+            let (ops, answers, bytes) = self.gather(first);
+            if !self.disk.has_room(ops.len(), bytes) {
+                for answer in answers {
+                    drop(answer.send(Err(LogError::DiskFull)));
+                }
+                continue;
+            }
             let written = catch_unwind(AssertUnwindSafe(|| self.write(ops)));
             let written = written.unwrap_or_else(|_| Err("the storage engine panicked".into()));
             match written {
@@ -76,7 +118,7 @@ impl Writer {
         }
     }
 
-    fn gather(&mut self, first: Job) -> (Vec<Op>, Vec<oneshot::Sender<Verdict>>) {
+    fn gather(&mut self, first: Job) -> (Vec<Op>, Vec<oneshot::Sender<Verdict>>, usize) {
         let (mut ops, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(job) = next {
@@ -89,7 +131,7 @@ impl Writer {
             let full = ops.len() == BATCH || bytes > BATCH_BYTES;
             next = if full { None } else { self.jobs.try_recv().ok() };
         }
-        (ops, answers)
+        (ops, answers, bytes)
     }
 
     fn write(&self, ops: Vec<Op>) -> std::result::Result<(Vec<Verdict>, Done), String> {
