@@ -3,13 +3,15 @@
 
 use crate::procs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const ENDED: u8 = 2;
+/// How much longer than its window a load may wait for the first call to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One window of load.
 #[derive(Clone, Debug)]
@@ -39,16 +41,20 @@ where
     T: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let phase = Arc::new(AtomicU8::new(WARMING));
+    let counted = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..in_flight {
-        let (phase, call) = (phase.clone(), call.clone());
+        let (phase, counted, call) = (phase.clone(), counted.clone(), call.clone());
         workers.spawn(async move {
             let mut took = Vec::new();
             loop {
                 let begun = Instant::now();
                 call().await?;
                 match phase.load(Ordering::Relaxed) {
-                    MEASURING => took.push(begun.elapsed()),
+                    MEASURING => {
+                        took.push(begun.elapsed());
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
                     ENDED => return anyhow::Ok(took),
                     _ => {}
                 }
@@ -60,6 +66,10 @@ where
     let begun = Instant::now();
     phase.store(MEASURING, Ordering::Relaxed);
     tokio::time::sleep(window).await;
+    // On a slow machine a short window may see no call end: a figure needs one. An error shows when workers are joined.
+    while counted.load(Ordering::Relaxed) == 0 && begun.elapsed() < window + PATIENCE {
+        tokio::time::sleep(window / 8).await;
+    }
     phase.store(ENDED, Ordering::Relaxed);
     let seconds = begun.elapsed().as_secs_f64();
     let after = cpus(watched)?;
