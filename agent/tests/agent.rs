@@ -31,9 +31,9 @@ async fn a_task_runs_after_go_and_its_outcome_carries_its_output() {
     assert!(outcome.journal_seq > 2);
 
     connection.dispatch("t2", 2, sh("echo $CORTEX_TASK $CORTEX_FENCE; exit 3")).await;
-    let report = connection.outcome().await;
+    let (report, output) = connection.outcome_and_output().await;
     assert_eq!(ending(&report), ending::Kind::Exited(Exited { code: 3 }));
-    assert_eq!(report.outcome.unwrap().inline_output[0].data, "default/t2 42\n");
+    assert_eq!(output, b"default/t2 42\n");
     kill(agent).await;
 }
 
@@ -224,4 +224,69 @@ async fn a_wrong_token_a_used_directory_and_a_missing_server_are_said_in_words()
     let output = bare.args(["run", "--data-dir"]).arg(node.dir.path()).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("CX-0803") && text.contains("--server"), "{text}");
+}
+
+#[tokio::test]
+async fn a_policy_that_becomes_usable_is_told_without_a_restart() {
+    let (mut gateway, machine) = (Gateway::start().await, Machine::new());
+    let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+    std::fs::set_permissions(machine.path("policy.toml"), mode(0o666)).unwrap();
+    let agent = machine.start(&gateway);
+    let connection = gateway.welcome().await;
+    let able = |hello: &Hello, name: &str| {
+        let manifest = hello.manifest.clone().unwrap();
+        manifest.capabilities.iter().any(|able| able.name == name)
+    };
+    assert!(!able(&connection.hello, "echo") && !able(&connection.hello, "shell"));
+    std::fs::set_permissions(machine.path("policy.toml"), mode(0o600)).unwrap();
+    let next = gateway.welcome().await;
+    assert!(able(&next.hello, "echo") && able(&next.hello, "shell"));
+    assert_eq!(next.hello.session, connection.hello.session);
+    assert!(next.hello.generation > connection.hello.generation);
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_grow_takes_the_node_out_of_service_and_loses_nothing() {
+    let (mut gateway, machine) = (Gateway::start().await, Machine::new());
+    // No file of the agent may be larger than 3 MiB: writing on fails as on a full disk.
+    let direct = machine.command(&gateway);
+    let mut limited = tokio::process::Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 6144; exec \"$@\"", "sh"]);
+    limited.arg(direct.as_std().get_program()).args(direct.as_std().get_args());
+    let agent = limited.kill_on_drop(true).spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    let payload = "x".repeat(8 * 1024);
+    let session = connection.hello.session.clone();
+    let mut outcomes = 0;
+    let error = 'refused: {
+        for id in 1..4_000 {
+            let task = format!("t{id}");
+            connection.send(Down::Offer(offer(&task, id, echo(&payload)))).await;
+            loop {
+                match connection.next().await {
+                    Up::Claim(_) => break connection.go(&session, &task, id).await,
+                    Up::Outcome(_) => outcomes += 1,
+                    Up::Busy(busy) if busy.reason() == BusyReason::NoSlot => break,
+                    Up::Busy(busy) => {
+                        assert_eq!(busy.reason(), BusyReason::Unable);
+                        break 'refused busy.error.unwrap();
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        panic!("the journal took everything");
+    };
+    assert!(error.message.contains("the journal is blocked"), "{}", error.message);
+    assert!(outcomes > 0);
+    kill(agent).await;
+    // With room again everything recorded is there, and is reported.
+    let agent = machine.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    for _ in 0..outcomes {
+        let report = connection.outcome().await;
+        connection.ack_outcome(&report.task_id).await;
+    }
+    kill(agent).await;
 }

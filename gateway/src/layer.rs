@@ -2,7 +2,8 @@
 
 use crate::identity::Identity;
 use crate::status::status;
-use http::{Request, Response};
+use cortex_model::{Code, Fault};
+use http::{Request, Response, StatusCode};
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -47,7 +48,42 @@ where
                 request.extensions_mut().insert(principal);
                 Either::Left(self.inner.call(request))
             }
-            Err(fault) => Either::Right(ready(Ok(status(&fault).into_http()))),
+            Err(fault) => Either::Right(ready(Ok(refusal(&fault, is_grpc(&request))))),
         }
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A refusal in the caller's own protocol: gRPC says it in trailers, plain HTTP in its status.
+fn refusal(fault: &Fault, grpc: bool) -> Response<Body> {
+    if grpc {
+        return status(fault).into_http();
+    }
+    let text = axum::body::Body::from(format!("{fault}\n"));
+    let mut response = Response::new(Body::new(text));
+    *response.status_mut() = if fault.code == Code::Unauthenticated {
+        StatusCode::UNAUTHORIZED
+    } else {
+        StatusCode::FORBIDDEN
+    };
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_speaks_the_protocol_of_the_caller() {
+        let fault = Fault::new(Code::Unauthenticated, "no token");
+        assert_eq!(refusal(&fault, false).status(), StatusCode::UNAUTHORIZED);
+        let grpc = refusal(&fault, true);
+        assert_eq!(grpc.status(), StatusCode::OK);
+        assert_eq!(grpc.headers().get("grpc-status").unwrap(), "16");
+        assert!(grpc.headers().contains_key(cortex_model::contract::ERROR_METADATA));
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Changes kept for a watcher that is slow; one that falls further behind reads the log again.
-const CHANGES_KEPT: usize = 64;
+/// A task has three as a rule, and everybody who waits for one has a buffer of this size.
+const CHANGES_KEPT: usize = 16;
 
 /// Where a page of a listing begins: after this task.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use cortex_model::proto as pb;
 use cortex_model::{TaskId, TaskKey, UnixMillis, Workspace, wire};
 use cortex_scheduler_core::{RecordedCommit, Scheduler};
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, FuturesUnordered};
+use futures::stream::{BoxStream, FuturesUnordered, select};
 use futures::{FutureExt, StreamExt};
 use prost::Message as _;
 use std::sync::Arc;
@@ -87,14 +87,19 @@ pub async fn run(
                 Err(e) => tracing::warn!(error = %e, "following the log broke off; starting again"),
             },
         }
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(HEARTBEAT) => {}
+        }
     }
 }
 
 impl Driver {
     async fn drive(mut self) -> Result<(), LogError> {
         // Presence first: what is announced while the log is read must not be missed.
-        let mut presence = self.log.subscribe("cx.p.>").await?;
+        // Not `cx.p.>`: whoever listens to a snapshot's subject would count as somebody who answers it.
+        let beats = self.log.subscribe("cx.p.hb.*").await?;
+        let mut presence = select(self.log.subscribe("cx.p.d.*").await?, beats);
         let mut schedulers = self.log.subscribe("cx.s.hb.*").await?;
         let mut explains = self.log.subscribe("cx.s.explain").await?;
         let mut known = self.log.kv_watch("CX_NODES").await?;
@@ -104,9 +109,12 @@ impl Driver {
         loop {
             let wake = self.propose();
             tokio::select! {
+                // Who is there comes first: it is little, and a busy log must not make the living look dead.
                 biased;
-                _ = beat.tick() => self.beat(),
                 Some(m) = schedulers.next() => self.member(&m),
+                Some(m) = presence.next() => self.announced(&m),
+                _ = beat.tick() => self.beat(),
+                Some(m) = explains.next() => self.explain(&m),
                 Some(c) = self.carried.next(), if !self.carried.is_empty() => {
                     self.came(c);
                     while let Some(Some(c)) = self.carried.next().now_or_never() {
@@ -120,8 +128,6 @@ impl Driver {
                     }
                     None => return Err(LogError::Closed),
                 },
-                Some(m) = presence.next() => self.announced(&m),
-                Some(m) = explains.next() => self.explain(&m),
                 change = known.next() => match change {
                     Some(change) => self.remembered(change?),
                     None => return Err(LogError::Closed),
@@ -295,7 +301,11 @@ impl Driver {
         else {
             return;
         };
-        let Some(e) = self.core.explain(&TaskKey { workspace, task }, wall()) else { return };
+        let key = TaskKey { workspace, task };
+        if self.core.task(&key).is_some() && !self.core.owns_task(&key) {
+            return;
+        }
+        let Some(e) = self.core.explain(&key, wall()) else { return };
         let nodes = e.nodes.into_iter().map(|v| pb::NodeVerdict {
             node: v.node.to_string(),
             eligible: v.eligible,

@@ -29,7 +29,7 @@ struct Gateway {
     name: Arc<str>,
     epoch: String,
     version: u64,
-    nodes: HashMap<NodeKey, SessionId>,
+    nodes: HashMap<NodeKey, NodeView>,
     heard: Instant,
     /// A snapshot was asked for at this time.
     asked: Option<Instant>,
@@ -67,18 +67,35 @@ impl Presence {
         let mut out = Vec::new();
         for gone in &d.gone {
             if let Ok((key, session)) = gone_key(gone)
-                && gateway.nodes.get(&key) == Some(&session)
+                && gateway.nodes.get(&key).is_some_and(|v| v.session == session)
             {
                 gateway.nodes.remove(&key);
                 out.push(gateway.gone(key, session));
             }
         }
         out.extend(gateway.up(&d.changed));
+        self.add_others(&mut out);
         Some(out)
     }
 
-    /// A whole snapshot, all its pages together.
+    /// A node that one gateway lost may be connected to another, whose announcement seemed the older one when it came.
+    fn add_others(&self, changes: &mut Vec<Change>) {
+        let mut others = Vec::new();
+        for change in changes.iter() {
+            if let Change::Gone { node, .. } = change {
+                let held = self.gateways.values().filter_map(|g| g.nodes.get(node));
+                others.extend(held.cloned().map(Change::Up));
+            }
+        }
+        changes.append(&mut others);
+    }
+
+    /// A whole snapshot, all its pages together. One that is older than what is known changes nothing.
     pub(crate) fn snapshot(&mut self, s: &pb::PresenceSnapshot, now: Instant) -> Vec<Change> {
+        let known = self.gateways.get(&s.gateway);
+        if known.is_some_and(|g| g.epoch == s.epoch && g.version > s.version) {
+            return Vec::new();
+        }
         let before = self.gateways.remove(&s.gateway).map(|g| g.nodes).unwrap_or_default();
         let mut gateway = Gateway {
             name: s.gateway.as_str().into(),
@@ -91,11 +108,12 @@ impl Presence {
         let up = gateway.up(&s.nodes);
         let mut out: Vec<Change> = before
             .into_iter()
-            .filter(|(k, session)| gateway.nodes.get(k) != Some(session))
-            .map(|(k, session)| gateway.gone(k, session))
+            .filter(|(k, old)| gateway.nodes.get(k).is_none_or(|v| v.session != old.session))
+            .map(|(k, old)| gateway.gone(k, old.session))
             .collect();
         out.extend(up);
         self.gateways.insert(s.gateway.clone(), gateway);
+        self.add_others(&mut out);
         out
     }
 
@@ -106,10 +124,11 @@ impl Presence {
             let lives = now.duration_since(g.heard) < SILENT;
             if !lives {
                 let nodes = std::mem::take(&mut g.nodes);
-                out.extend(nodes.into_iter().map(|(k, s)| g.gone(k, s)));
+                out.extend(nodes.into_iter().map(|(k, v)| g.gone(k, v.session)));
             }
             lives
         });
+        self.add_others(&mut out);
         out
     }
 
@@ -152,8 +171,8 @@ impl Gateway {
         for p in nodes {
             match node_view(p, &self.name) {
                 Ok(view) => {
-                    self.nodes
-                        .insert((view.workspace.clone(), view.node.clone()), view.session.clone());
+                    let key = (view.workspace.clone(), view.node.clone());
+                    self.nodes.insert(key, view.clone());
                     out.push(Change::Up(view));
                 }
                 Err(fault) => {
@@ -251,7 +270,7 @@ mod tests {
                     t0
                 )
             ),
-            ["-a", "+a", "+b", "+c"]
+            ["-a", "+a", "+b", "+c", "+a"]
         );
     }
 
@@ -270,6 +289,26 @@ mod tests {
         assert!(p.heartbeat(&hb("e", 5), t0));
         p.snapshot(&snapshot(5, vec![]), t0);
         assert!(p.heartbeat(&hb("other", 5), t0));
+    }
+
+    #[test]
+    fn a_node_that_one_gateway_lost_and_another_has_is_there() {
+        let t0 = Instant::now();
+        let mut p = Presence::default();
+        p.snapshot(&snapshot(1, vec![node("a", "s1")]), t0);
+        let elsewhere =
+            pb::PresenceSnapshot { gateway: "h".into(), ..snapshot(1, vec![node("a", "s2")]) };
+        assert_eq!(names(&p.snapshot(&elsewhere, t0)), ["+a"]);
+        assert_eq!(names(&p.snapshot(&snapshot(2, vec![]), t0)), ["-a", "+a"]);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_overtaken_changes_nothing() {
+        let t0 = Instant::now();
+        let mut p = Presence::default();
+        p.snapshot(&snapshot(4, vec![node("a", "s")]), t0);
+        assert!(p.snapshot(&snapshot(3, vec![]), t0).is_empty());
+        assert_eq!(names(&p.delta(&delta(5, vec![node("b", "s")]), t0).unwrap()), ["+b"]);
     }
 
     #[test]

@@ -38,6 +38,12 @@ const TASKS: &[Task] = &[
         run: tasks::ci,
     },
     Task {
+        name: "bench",
+        about: "build the release programs and measure them",
+        help: tasks::BENCH_HELP,
+        run: tasks::bench,
+    },
+    Task {
         name: "gen",
         about: "regenerate the Rust of the contract from proto/cortex/v1",
         help: tasks::GEN_HELP,

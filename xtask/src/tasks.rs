@@ -1,8 +1,9 @@
-//! `test`, `ci` and `gen`: thin sequences of cargo commands. They hold no logic of the product.
+//! `test`, `ci`, `bench` and `gen`: thin sequences of cargo commands. They hold no logic of the product.
 
 use crate::nats;
-use crate::run::{cargo, output, run};
+use crate::run::{cargo, output, root, run};
 use crate::setup::setup;
+use std::process::Command;
 
 pub(crate) const TEST_HELP: &str = "\
 Usage: cargo xtask test [ARGS]
@@ -16,6 +17,26 @@ pub(crate) const CI_HELP: &str = "\
 Usage: cargo xtask ci
 
 What a change must pass: cargo fmt --check, clippy with warnings as errors, cargo xtask test.";
+
+pub(crate) const BENCH_HELP: &str = "\
+Usage: cargo xtask bench [NAME...] [--json FILE] [--seconds N] [--rounds N] [--directory DIR]
+
+Builds `cortex`, `cortex-agent` and `cortex-bench` as users get them (release), runs the scenarios, each
+in turn with its yardstick, and prints a table of medians. All of them take some minutes.
+
+  echo       echo tasks end to end at 1, 64 and 256 in flight
+  shell      `sh -c true` tasks against starting the same program by hand
+  idle       memory and size of the agent
+  tunnels    memory per idle tunnel at 500 and 5,000 agents
+  fold       the scheduler's decisions alone
+
+  --json FILE       write the figures as JSON as well
+  --seconds N       length of one window of load (3)
+  --rounds N        windows per figure (3)
+  --in-flight N,... only with so many tasks at a time (echo)
+  --directory DIR   where data is written: the disk that is measured (target/release)
+
+What each figure means: docs/benchmarks.md.";
 
 pub(crate) const GEN_HELP: &str = "\
 Usage: cargo xtask gen
@@ -52,6 +73,19 @@ pub(crate) fn ci(args: &[String]) -> Result<(), String> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run(&mut cargo(&clippy))?;
     test(&[])
+}
+
+/// Builds the programs and measures them.
+///
+/// # Errors
+/// When a build or a scenario fails.
+pub(crate) fn bench(args: &[String]) -> Result<(), String> {
+    let packages = ["-p", "cortex-cli", "-p", "cortex-agent", "-p", "cortex-bench"];
+    run(cargo(&["build", "--release", "--locked"]).args(packages))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let program = std::path::Path::new(&target).join("release/cortex-bench");
+    run(Command::new(program).arg("run").args(args))
 }
 
 /// Regenerates the contract's Rust.

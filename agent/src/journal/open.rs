@@ -13,6 +13,7 @@ use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase, ReadableTable};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Name of the file in the journal's directory.
 pub(crate) const FILE: &str = "journal.redb";
@@ -33,6 +34,10 @@ pub struct Identity {
     /// Version of the agent.
     pub agent: String,
 }
+
+/// How long the lock of an agent that was killed may outlive it: a process that it was just starting holds a copy
+/// until it has become the program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An intent that was found without outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +73,17 @@ pub(crate) struct Opened {
 pub(crate) fn open(dir: &Path, who: &Identity) -> Result<Opened, OpenError> {
     let path = dir.join(FILE);
     // redb may panic on a file that was damaged outside of it; that is a damaged journal, not a defect.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_file(&path, who)));
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match open_file(&path, who) {
+                Err(OpenError::Locked(_)) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result,
+            }
+        }
+    }));
     opened.unwrap_or_else(|_| {
         Err(OpenError::Corrupt { path, why: "the store cannot make sense of it".to_owned() })
     })

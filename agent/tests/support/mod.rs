@@ -171,13 +171,25 @@ impl Connection {
         self.send(Down::OutputAck(ack)).await;
     }
 
-    /// The next outcome; output on the way is granted and thrown away.
+    /// The next outcome.
     pub(crate) async fn outcome(&mut self) -> OutcomeReport {
+        self.outcome_and_output().await.0
+    }
+
+    /// The next outcome with all output: inside it, or sent before when the machine was slow.
+    pub(crate) async fn outcome_and_output(&mut self) -> (OutcomeReport, Vec<u8>) {
+        let mut bytes = Vec::new();
         loop {
             match self.next().await {
-                Up::Outcome(report) => return report,
+                Up::Outcome(report) => {
+                    for chunk in &report.outcome.as_ref().unwrap().inline_output {
+                        bytes.extend_from_slice(&chunk.data);
+                    }
+                    return (report, bytes);
+                }
                 Up::Output(output) => {
                     let data = output.chunk.unwrap().data;
+                    bytes.extend_from_slice(&data);
                     self.send(Down::Credit(Credit { output_bytes: data.len() as u64 })).await;
                 }
                 other => panic!("no outcome: {other:?}"),

@@ -4,6 +4,7 @@
 use crate::client::ENDPOINT_FILE;
 use crate::render;
 use crate::serve::data_dir::{AGENT_TOKEN_FILE, DataDir};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -41,27 +42,57 @@ impl LocalAgent {
         self.directory.join("policy.toml")
     }
 
-    /// Keeps an agent running until `stop`, then ends it.
+    /// Keeps an agent running until `stop`, then ends it, also one that an earlier server had started.
     pub(crate) async fn supervise(self, stop: CancellationToken) {
         let mut pause = RESTART.0;
         while !stop.is_cancelled() {
             let begun = tokio::time::Instant::now();
-            let ended = match self.spawn() {
-                Ok(mut child) => tokio::select! {
-                    status = child.wait() => status,
-                    () = stop.cancelled() => return end(child).await,
-                },
-                Err(e) => Err(e),
-            };
+            if self.running().is_empty() {
+                let ended = match self.spawn() {
+                    Ok(mut child) => tokio::select! {
+                        status = child.wait() => status,
+                        () = stop.cancelled() => return end(child).await,
+                    },
+                    Err(e) => Err(e),
+                };
+                self.report(ended);
+            }
             if begun.elapsed() > RESTART.1 {
                 pause = RESTART.0;
             }
-            self.report(ended);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
             }
             pause = (pause * 2).min(RESTART.1);
+        }
+        self.end_earlier().await;
+    }
+
+    /// Agents of this data directory, by their command lines: one that outlived its server is found here.
+    fn running(&self) -> Vec<Pid> {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let ours = |pid: i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+            let dir = self.directory.as_os_str().as_encoded_bytes();
+            words.get(1..3).is_some_and(|w| w == [b"__agent".as_slice(), b"run"])
+                && words.windows(2).any(|w| w[0] == b"--data-dir" && w[1] == dir)
+        };
+        processes
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| ours(*pid))
+            .filter_map(Pid::from_raw)
+            .collect()
+    }
+
+    async fn end_earlier(&self) {
+        let begun = tokio::time::Instant::now();
+        for pid in self.running() {
+            kill_process(pid, Signal::TERM).ok();
+        }
+        while begun.elapsed() < STOP_GRACE && !self.running().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -101,10 +132,8 @@ impl LocalAgent {
 }
 
 async fn end(mut child: Child) {
-    if let Some(pid) =
-        child.id().and_then(|p| i32::try_from(p).ok()).and_then(rustix::process::Pid::from_raw)
-    {
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+    if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()).and_then(Pid::from_raw) {
+        kill_process(pid, Signal::TERM).ok();
     }
     if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {
         child.kill().await.ok();

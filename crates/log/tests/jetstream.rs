@@ -4,6 +4,7 @@
 #![cfg(feature = "jetstream")]
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "support/nats.rs"]
 mod nats;
 
 use cortex_log::conformance::{Fixture, run_all};

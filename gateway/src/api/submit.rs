@@ -1,6 +1,7 @@
 //! SubmitTask: parse once, append at an empty subject, answer when durable.
 
 use super::{Api, actor, workspace};
+use crate::projection::Projection;
 use crate::tasks::Change;
 use crate::view;
 use cortex_model::ids::check_idempotency_key;
@@ -31,12 +32,15 @@ impl Api {
         };
         self.check_room()?;
         let key = TaskKey { task: TaskId::derive(&workspace, &new.idempotency_key), workspace };
-        let mut changes = (r.wait_ms > 0).then(|| self.tasks.projection.follow(&key));
-        let (mut view, created) = self.create(&key, new).await?;
-        if let Some(changes) = &mut changes {
-            let limit = Duration::from_millis(r.wait_ms.min(WAIT_MAX_MS));
-            view = self.wait_for_end(view, changes, limit).await;
+        if r.wait_ms == 0 {
+            let (view, created) = self.create(&key, new).await?;
+            return Ok(pb::SubmitTaskResponse { task: Some(view::task(&view)), created });
         }
+        let mut following = Following { of: &self.tasks.projection, key, changes: None };
+        let changes = following.changes.insert(following.of.follow(&following.key));
+        let (view, created) = self.create(&following.key, new).await?;
+        let limit = Duration::from_millis(r.wait_ms.min(WAIT_MAX_MS));
+        let view = self.wait_for_end(view, changes, limit).await;
         Ok(pb::SubmitTaskResponse { task: Some(view::task(&view)), created })
     }
 
@@ -95,6 +99,20 @@ impl Api {
             () = self.drain.cancelled() => {}
         }
         view
+    }
+}
+
+/// Follows a task, and leaves nothing behind however the call ends, also when its client goes away.
+struct Following<'a> {
+    of: &'a Projection,
+    key: TaskKey,
+    changes: Option<tokio::sync::broadcast::Receiver<Arc<Change>>>,
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        drop(self.changes.take());
+        self.of.unfollow(&self.key);
     }
 }
 

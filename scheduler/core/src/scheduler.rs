@@ -250,6 +250,13 @@ impl Scheduler {
         }
     }
 
+    /// Whether it is an open task that this scheduler proposes for.
+    #[must_use]
+    pub fn owns_task(&self, key: &TaskKey) -> bool {
+        let entry = self.by_key.get(key).and_then(|ix| self.tasks.get(*ix));
+        entry.is_some_and(|e| self.owned.contains(&e.shard))
+    }
+
     /// All gateways were heard: from now on, a node that is not there is away.
     pub fn presence_complete(&mut self, now: UnixMillis) {
         if self.listening_since.is_none() {

@@ -227,6 +227,7 @@ impl World {
             (view.session, view.generation, view.connected_at) = (s, 1, UnixMillis(self.now));
         }
         view.generation = option("generation").map_or(view.generation, |g| g.parse().unwrap());
+        view.gateway = option("gateway").map_or(view.gateway, |g| g.into());
         view.incarnation = option("life").map_or(view.incarnation, |l| life(&l));
         view.journal_size = option("journal").map_or(view.journal_size, |j| j.parse().unwrap());
         self.nodes.insert(name.into(), view.clone());

@@ -21,6 +21,8 @@ impl Scheduler {
             } else {
                 view.connected_at < have.connected_at
             };
+            // What one gateway says comes in order; only between two must it be compared.
+            let older = older && view.gateway != have.gateway;
             if older {
                 return;
             }

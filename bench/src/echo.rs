@@ -1,0 +1,112 @@
+//! Echo tasks end to end: submitted, started, recorded on the node, ended, told; against the same durable writes alone.
+
+use crate::Bench;
+use crate::cortex::Server;
+use crate::load::{Load, drive};
+use crate::report::{Goal, Row};
+use crate::sample;
+use crate::yardstick::Running;
+
+/// Tasks at a time, and the share of the yardstick's rate that is wanted.
+const IN_FLIGHT: [(usize, Option<f64>); 3] = [(1, None), (64, Some(0.50)), (256, Some(0.35))];
+/// Wanted at one in flight: time of a task over that of the yardstick.
+const ALONE_AT_MOST: f64 = 1.5;
+/// Wanted at 256 in flight: CPU time of gateway, scheduler and log per task, microseconds.
+const SERVER_CPU_AT_MOST: f64 = 135.0;
+
+/// Measures it.
+///
+/// # Errors
+/// When a process fails or a task does not succeed.
+pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let yard = Running::start(bench.directory.path().join("yardstick")).await?;
+    let server = Server::start(bench, "echo").await?;
+    let agent = server.agent("cortex", 256, None).await?;
+    let setting = server.durability().await?;
+    let mut rows = Vec::new();
+    for (in_flight, share) in wanted(bench) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..bench.rounds {
+            let watched = [yard.process.pid(), std::process::id()];
+            theirs.push(drive(in_flight, bench.window, &watched, yard.call()).await?);
+            let watched = [server.process.pid(), agent.pid(), std::process::id()];
+            let task = server.task(sample::echo_request);
+            ours.push(drive(in_flight, bench.window, &watched, task).await?);
+        }
+        rows.extend(figures(in_flight, share, &ours, &theirs, &setting));
+    }
+    Ok(rows)
+}
+
+/// The yardstick without the product beside it.
+///
+/// # Errors
+/// When its process fails.
+pub(crate) async fn yardstick_alone(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let yard = Running::start(bench.directory.path().join("yardstick")).await?;
+    let mut rows = Vec::new();
+    for (in_flight, _) in wanted(bench) {
+        let mut loads = Vec::new();
+        for _ in 0..bench.rounds {
+            let watched = [yard.process.pid()];
+            loads.push(drive(in_flight, bench.window, &watched, yard.call()).await?);
+        }
+        let row = |what: &str, of: fn(&Load) -> f64, unit| {
+            let values: Vec<f64> = loads.iter().map(of).collect();
+            let name = format!("{what}, {in_flight} in flight");
+            Row::new("yardstick", name, &values, unit, "embedded log, 5 synced writes per call")
+        };
+        rows.push(row("calls", |l| l.rate, "/s"));
+        rows.push(row("p50", |l| l.p50_us, "us"));
+        rows.push(row("p99", |l| l.p99_us, "us"));
+        rows.push(row("CPU per call", |l| l.cpu_us[0], "us"));
+    }
+    Ok(rows)
+}
+
+fn wanted(bench: &Bench) -> Vec<(usize, Option<f64>)> {
+    let named = |n: usize| {
+        let known = IN_FLIGHT.into_iter().find(|(known, _)| *known == n);
+        known.unwrap_or((n, None))
+    };
+    match bench.in_flight.as_slice() {
+        [] => IN_FLIGHT.to_vec(),
+        some => some.iter().map(|n| named(*n)).collect(),
+    }
+}
+
+fn figures(
+    in_flight: usize,
+    share: Option<f64>,
+    ours: &[Load],
+    theirs: &[Load],
+    setting: &str,
+) -> Vec<Row> {
+    let all = |loads: &[Load], of: &dyn Fn(&Load) -> f64| loads.iter().map(of).collect::<Vec<_>>();
+    let both = |what: &str, unit, of: &dyn Fn(&Load) -> f64| {
+        let values = all(ours, of);
+        let name = format!("{what}, {in_flight} in flight");
+        Row::new("echo", name, &values, unit, setting).beside(&values, &all(theirs, of))
+    };
+    let cpu = |whose: &str, at: usize, yard: usize| {
+        let values = all(ours, &|l| l.cpu_us[at]);
+        let name = format!("CPU per task of {whose}, {in_flight} in flight");
+        let row = Row::new("echo", name, &values, "us", setting);
+        row.beside(&values, &all(theirs, &|l| l.cpu_us[yard]))
+    };
+    let mut rate = both("tasks", "/s", &|l| l.rate);
+    if let Some(share) = share {
+        rate = rate.goal(Goal::RatioAtLeast(share));
+    }
+    let mut p50 = both("p50", "us", &|l| l.p50_us);
+    if in_flight == 1 {
+        p50 = p50.goal(Goal::RatioAtMost(ALONE_AT_MOST));
+    }
+    let mut server = cpu("gateway, scheduler and log", 0, 0);
+    if in_flight == 256 {
+        server = server.goal(Goal::AtMost(SERVER_CPU_AT_MOST));
+    }
+    let agent = Row { yardstick: None, ratio: None, ..cpu("the agent", 1, 0) };
+    let p99 = both("p99", "us", &|l| l.p99_us);
+    vec![rate, p50, p99, server, agent, cpu("the client", 2, 1)]
+}

@@ -1,0 +1,225 @@
+//! Many tunnels without agents behind them: simulated agents that speak the real protocol by `AgentEnd`, and a bare gRPC
+//! server that only holds the same streams.
+
+use anyhow::Context as _;
+use cortex_model::Tick;
+use cortex_model::proto::agent_frame::Body as Up;
+use cortex_model::proto::gateway_frame::Body as Down;
+use cortex_model::proto::{
+    AgentFrame, Capability, GatewayFrame, GatewayHeartbeat, JournalHead, Manifest, Welcome,
+};
+use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
+use cortex_proto::v1::agent_gateway_server::{AgentGateway, AgentGatewayServer};
+use cortex_tunnel::{AgentAction, AgentConfig, AgentEnd, HelloState};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::Endpoint;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Connections made at a time.
+const DIALS: usize = 32;
+
+/// Which simulated agents to connect.
+#[derive(clap::Args)]
+pub(crate) struct Agents {
+    /// Where the server listens
+    #[arg(long)]
+    url: String,
+    /// The token agents show
+    #[arg(long, default_value = "none")]
+    token: String,
+    /// Number of the first one
+    #[arg(long, default_value_t = 0)]
+    first: usize,
+    /// How many
+    #[arg(long)]
+    count: usize,
+}
+
+/// Connects them, prints a line, and holds them until standard input ends.
+///
+/// # Errors
+/// When one is refused or its connection ends.
+pub(crate) async fn connect(agents: Agents) -> anyhow::Result<()> {
+    let (held, mut broken) = mpsc::channel(1);
+    let mut dials = futures::stream::iter(agents.first..agents.first + agents.count)
+        .map(|n| Agent::connect(n, &agents.url, &agents.token))
+        .buffer_unordered(DIALS);
+    while let Some(agent) = dials.next().await {
+        let (agent, held) = (agent?, held.clone());
+        tokio::spawn(async move {
+            if let Err(e) = agent.hold().await {
+                // Only the first one matters.
+                drop(held.try_send(e));
+            }
+        });
+    }
+    crate::say("connected")?;
+    tokio::select! {
+        () = crate::stdin_ended() => Ok(()),
+        Some(e) = broken.recv() => Err(e.context("a tunnel ended")),
+    }
+}
+
+struct Agent {
+    end: AgentEnd,
+    begun: Instant,
+    up: mpsc::Sender<AgentFrame>,
+    down: Streaming<GatewayFrame>,
+}
+
+impl Agent {
+    /// Dials and waits for the welcome.
+    async fn connect(n: usize, url: &str, token: &str) -> anyhow::Result<Agent> {
+        let channel = Endpoint::from_shared(url.to_owned())?.connect().await?;
+        let begun = Instant::now();
+        let mut end = AgentEnd::new(AgentConfig {
+            node: format!("simulated-{n:05}"),
+            incarnation: uuid::Uuid::new_v4().simple().to_string(),
+            session: uuid::Uuid::now_v7().to_string(),
+            agent_version: "bench".into(),
+        });
+        end.poll_action(Tick(0)).context("the first action is to connect")?;
+        end.connected(hello(n), Tick(0));
+        let (up, frames) = mpsc::channel(8);
+        let mut request = Request::new(ReceiverStream::new(frames));
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        let first = end.poll_frame().context("a hello")?;
+        up.send(first).await?;
+        let mut client = AgentGatewayClient::new(channel);
+        let down = client.connect(request).await?.into_inner();
+        let mut agent = Agent { end, begun, up, down };
+        agent.receive().await?;
+        Ok(agent)
+    }
+
+    async fn hold(mut self) -> anyhow::Result<()> {
+        loop {
+            while let Some(frame) = self.end.poll_frame() {
+                self.up.send(frame).await?;
+            }
+            let now = self.now();
+            let due = self.end.poll_timeout().map_or(60_000, |t| t.since(now));
+            // A pause is cheaper than a wake-up that comes a moment too early.
+            match tokio::time::timeout(Duration::from_millis(due + 1), self.receive()).await {
+                Ok(received) => received?,
+                Err(_) => {
+                    let now = self.now();
+                    self.end.handle_timeout(now);
+                    self.act()?;
+                }
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> anyhow::Result<()> {
+        let frame = self.down.message().await?.context("the server ended the call")?;
+        let now = self.now();
+        self.end.handle_frame(frame, now)?;
+        self.act()
+    }
+
+    /// Nothing is offered to it, so whatever it should do but being welcome is an end.
+    fn act(&mut self) -> anyhow::Result<()> {
+        let now = self.now();
+        while let Some(action) = self.end.poll_action(now) {
+            if !matches!(action, AgentAction::Welcomed { .. }) {
+                anyhow::bail!("{action:?}");
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Tick {
+        Tick(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+fn hello(n: usize) -> HelloState {
+    let capability = |name: &str, version: &str| Capability {
+        name: name.into(),
+        version: version.into(),
+        path: format!("/usr/bin/{name}"),
+    };
+    HelloState {
+        manifest: Manifest {
+            hostname: format!("machine-{n:05}"),
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            cpus: 8,
+            memory_bytes: 16 << 30,
+            capabilities: vec![
+                capability("shell", ""),
+                capability("python", "3.11.2"),
+                capability("git", "2.39.5"),
+            ],
+            labels: [("team".to_owned(), "red".to_owned())].into(),
+            kernel: "6.12.0".into(),
+        },
+        journal: JournalHead { size: 1, leaf: "00".repeat(32) },
+        attempts: Vec::new(),
+        slots: 4,
+        slots_free: 4,
+    }
+}
+
+/// Holds streams until standard input ends: a welcome, then a heartbeat for each one it gets, nothing kept. The first line on
+/// standard output is the address.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub(crate) async fn serve() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    crate::say(&format!("http://{}", listener.local_addr()?))?;
+    let server = tonic::transport::Server::builder()
+        .add_service(AgentGatewayServer::new(Bare))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::select! {
+        served = server => Ok(served?),
+        () = crate::stdin_ended() => Ok(()),
+    }
+}
+
+struct Bare;
+
+#[tonic::async_trait]
+impl AgentGateway for Bare {
+    type ConnectStream = BoxStream<'static, Result<GatewayFrame, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentFrame>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let frames = request.into_inner();
+        Ok(Response::new(frames.filter_map(async |f| f.map(answer).transpose()).boxed()))
+    }
+}
+
+fn answer(frame: AgentFrame) -> Option<GatewayFrame> {
+    let body = match frame.body? {
+        Up::Hello(_) => Down::Welcome(Welcome {
+            version: 1,
+            gateway: "bare".into(),
+            workspace: "default".into(),
+            heartbeat_ms: cortex_model::limits::HEARTBEAT_MS,
+            dead_after_ms: cortex_model::limits::DEAD_AFTER_MS,
+            output_credit: cortex_model::limits::OUTPUT_WINDOW,
+            ..Welcome::default()
+        }),
+        Up::Heartbeat(beat) => {
+            Down::Heartbeat(GatewayHeartbeat { seq: beat.seq, ..GatewayHeartbeat::default() })
+        }
+        Up::Claim(_)
+        | Up::Busy(_)
+        | Up::Outcome(_)
+        | Up::QueryAnswer(_)
+        | Up::CancelAnswer(_)
+        | Up::Leaving(_)
+        | Up::Output(_) => return None,
+    };
+    Some(GatewayFrame { body: Some(body) })
+}

@@ -1,0 +1,112 @@
+//! Mutual TLS for the yardsticks: a throw-away authority, both ends' certificates, and a channel over them. Never used by
+//! the product.
+
+use anyhow::Context as _;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+const AUTHORITY: &str = "authority.der";
+const CLIENT: &str = "client.der";
+const CLIENT_KEY: &str = "client.key.der";
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Makes an authority, leaves the client's part in the directory, and returns the server's.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn server(directory: &Path) -> anyhow::Result<ServerConfig> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let key = KeyPair::generate()?;
+    let authority = params.self_signed(&key)?.der().clone();
+    let issuer = Issuer::new(params, key);
+    let leaf = || -> anyhow::Result<(CertificateDer<'static>, Vec<u8>)> {
+        let key = KeyPair::generate()?;
+        let params = CertificateParams::new(["localhost".to_owned()])?;
+        Ok((params.signed_by(&key, &issuer)?.der().clone(), key.serialize_der()))
+    };
+    let (client, client_key) = leaf()?;
+    std::fs::write(directory.join(AUTHORITY), &authority)?;
+    std::fs::write(directory.join(CLIENT), &client)?;
+    std::fs::write(directory.join(CLIENT_KEY), client_key)?;
+    let (own, own_key) = leaf()?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![own], key_of(own_key))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn key_of(der: Vec<u8>) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der))
+}
+
+/// Accepts connections whose handshake succeeds.
+pub(crate) fn accept(
+    listener: TcpListener,
+    config: ServerConfig,
+) -> ReceiverStream<std::io::Result<TlsStream<TcpStream>>> {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (tx, rx) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (acceptor, tx) = (acceptor.clone(), tx.clone());
+            tokio::spawn(async move {
+                socket.set_nodelay(true)?;
+                let stream = acceptor.accept(socket).await?;
+                tx.send(Ok(stream)).await.map_err(std::io::Error::other)
+            });
+        }
+    });
+    ReceiverStream::new(rx)
+}
+
+/// A channel to a server whose `server` wrote into that directory.
+///
+/// # Errors
+/// When the files are not there or the handshake fails.
+pub(crate) async fn channel(address: SocketAddr, directory: &Path) -> anyhow::Result<Channel> {
+    let read = |name: &str| std::fs::read(directory.join(name)).with_context(|| name.to_owned());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(read(AUTHORITY)?))?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![CertificateDer::from(read(CLIENT)?)],
+            key_of(read(CLIENT_KEY)?),
+        )?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let dial = tower::service_fn(move |_: http::Uri| {
+        let connector = connector.clone();
+        async move {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
+        }
+    });
+    // The scheme says nothing here: the connector speaks TLS.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.connect_with_connector(dial).await?)
+}
