@@ -3,6 +3,7 @@
 
 use crate::support::run::Ended;
 use crate::support::{Fleet, Nats, Server, effects, text, wait};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -141,6 +142,23 @@ fn one_scheduler_is_enough_and_without_any_tasks_wait_for_the_next() {
     }
     fleet.start_scheduler();
     all_succeed(&fleet.gateways[0], &ids);
+}
+
+#[test]
+fn a_scheduler_that_does_not_answer_is_not_said_to_be_away() {
+    let fleet = Fleet::start(0, &[]);
+    let [a, b] = &fleet.gateways;
+    let id = a.submit(&["--require", "warp-drive>=9"], &["true"]);
+    let explain = |gateway: &Server| gateway.cortex(&["task", "explain", &id]).ok().text();
+    fleet.signal_schedulers(Signal::STOP);
+    for gateway in [a, b] {
+        let said = explain(gateway);
+        assert!(said.contains("does not answer"), "{said}");
+    }
+    fleet.signal_schedulers(Signal::CONT);
+    for gateway in [a, b] {
+        wait::until("what is missing", || explain(gateway).contains("warp-drive>=9").then_some(()));
+    }
 }
 
 #[test]

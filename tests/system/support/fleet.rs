@@ -3,6 +3,7 @@
 
 use super::run::{self, Running};
 use super::{Agent, Nats, Server, wait};
+use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -61,8 +62,13 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn kill_scheduler(&mut self, number: usize) {
         let scheduler = &mut self.schedulers[number];
-        scheduler.signal(rustix::process::Signal::KILL);
+        scheduler.signal(Signal::KILL);
         wait::until("the scheduler to be gone", || scheduler.is_over().then_some(()));
+    }
+
+    /// Sends a signal to every scheduler.
+    pub(crate) fn signal_schedulers(&self, signal: Signal) {
+        self.schedulers.iter().for_each(|s| s.signal(signal));
     }
 }
 
