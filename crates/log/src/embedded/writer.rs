@@ -234,6 +234,7 @@ impl Batch<'_> {
         let (subject, space) = (key.subject(), key.space());
         let last = self.neighbour(&subject, 0, true)?;
         let behind_fence = match expect {
+            Expect::Absent if last.is_none() => None,
             Expect::Absent => self.neighbour(&subject, 0, false)?,
             Expect::At(rev) if last == Some(rev) => None,
             Expect::At(rev) => self.neighbour(&subject, rev.saturating_add(1), false)?,
