@@ -174,7 +174,9 @@ fn killing_the_nats_server_loses_nothing_and_repeats_nothing() {
         keys.iter().zip([a, b].iter().cycle()).map(|(key, g)| submit(g, key)).collect();
     // Three run, three wait for a slot.
     wait::until("three effects", || (names(a).len() == 3).then_some(()));
-    let clients = [a, b].map(|g| g.spawn(&["task", "watch", &ids[0]]));
+    let running = keys.iter().position(|key| names(a).contains(key)).unwrap();
+    let mut clients = [a, b].map(|g| g.spawn(&["task", "watch", &ids[running]]));
+    clients.iter_mut().for_each(|c| c.until_it_says("\n2000\n"));
     fleet.nats.kill();
     open_gate(a);
     wait::until("the running ones to end", || (effects(&done) == 3).then_some(()));
