@@ -182,12 +182,8 @@ async fn large_output_arrives_to_the_byte_across_a_cut() {
     // What is acknowledged leaves the disk.
     connection.ack_output("t1", bytes.len() as u64).await;
     connection.ack_outcome("t1").await;
-    within("an empty spool", async {
-        while std::fs::read_dir(node.path("spool")).unwrap().next().is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let spool = node.path("spool");
+    until("an empty spool", || std::fs::read_dir(&spool).unwrap().next().is_none()).await;
     kill(agent).await;
 }
 
@@ -259,8 +255,8 @@ async fn a_journal_that_cannot_grow_takes_the_node_out_of_service_and_loses_noth
     let payload = "x".repeat(8 * 1024);
     let session = connection.hello.session.clone();
     let mut outcomes = 0;
-    let error = 'refused: {
-        for id in 1..4_000 {
+    let fill = async {
+        for id in 1.. {
             let task = format!("t{id}");
             connection.send(Down::Offer(offer(&task, id, echo(&payload)))).await;
             loop {
@@ -268,16 +264,16 @@ async fn a_journal_that_cannot_grow_takes_the_node_out_of_service_and_loses_noth
                     Up::Claim(_) => break connection.go(&session, &task, id).await,
                     Up::Outcome(_) => outcomes += 1,
                     Up::Busy(busy) if busy.reason() == BusyReason::NoSlot => break,
-                    Up::Busy(busy) => {
-                        assert_eq!(busy.reason(), BusyReason::Unable);
-                        break 'refused busy.error.unwrap();
-                    }
+                    Up::Busy(busy) => return busy,
                     other => panic!("{other:?}"),
                 }
             }
         }
-        panic!("the journal took everything");
+        unreachable!("there are enough numbers")
     };
+    let busy = within("the end of the room", fill).await;
+    assert_eq!(busy.reason(), BusyReason::Unable);
+    let error = busy.error.unwrap();
     assert!(error.message.contains("the journal is blocked"), "{}", error.message);
     assert!(outcomes > 0);
     kill(agent).await;

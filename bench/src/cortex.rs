@@ -147,10 +147,11 @@ impl Server {
                 request.metadata_mut().insert("authorization", token);
                 let answer = client.submit_task(request).await?.into_inner();
                 let task = answer.task.unwrap_or_default();
-                match task.state() {
-                    pb::TaskState::Succeeded => Ok(()),
-                    other => bail!("the task is {other:?}: {:?}", task.outcome),
+                let state = task.state();
+                if state != pb::TaskState::Succeeded {
+                    bail!("the task is {state:?}: {:?}", task.outcome);
                 }
+                Ok(())
             })
         }
     }

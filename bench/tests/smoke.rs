@@ -1,5 +1,7 @@
 //! Shows that the benchmark runs, with everything tiny. The figures of a debug build mean nothing and are not looked at.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Command;
 
 fn bench(args: &[&str]) -> serde_json::Value {

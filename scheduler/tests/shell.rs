@@ -30,7 +30,10 @@ fn start(log: &MemoryLog, name: &str) -> CancellationToken {
 async fn explain(log: &MemoryLog, task: &str, wanted: &str) -> pb::ExplainTaskResponse {
     let ask = pb::ExplainRequest { workspace: "w".into(), task_id: task.into() }.encode_to_vec();
     tokio::time::timeout(PATIENCE, async {
+        // Nothing announces an explanation, so it is asked for until it is the wanted one.
+        let mut again = tokio::time::interval(Duration::from_millis(20));
         loop {
+            again.tick().await;
             let answer =
                 log.request("cx.s.explain", ask.clone().into(), Duration::from_secs(1)).await;
             if let Ok(bytes) = answer {
@@ -39,7 +42,6 @@ async fn explain(log: &MemoryLog, task: &str, wanted: &str) -> pb::ExplainTaskRe
                     return e;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await

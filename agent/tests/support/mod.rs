@@ -31,6 +31,16 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     }
 }
 
+/// Waits until a condition holds that nobody announces.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    within(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// One agent's connection, as the gateway sees it.
 pub(crate) struct Connection {
     pub(crate) hello: Hello,
@@ -300,25 +310,15 @@ pub(crate) async fn kill(mut child: Child) {
 
 /// Waits until a file, written by a task, has a whole line.
 pub(crate) async fn appears(path: &Path) -> String {
-    within(&format!("{}", path.display()), async {
-        loop {
-            match tokio::fs::read_to_string(path).await {
-                Ok(text) if text.ends_with('\n') => return text,
-                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    })
-    .await
+    let read = || std::fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'));
+    until(&format!("{}", path.display()), || read().is_some()).await;
+    read().unwrap()
 }
 
 /// Waits until a process is gone.
 pub(crate) async fn is_gone(pid: &str) {
     let stat = format!("/proc/{}/stat", pid.trim());
-    within(&format!("the end of process {pid}"), async {
-        // A zombie is gone: nobody here can wait for it.
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    // A zombie is gone: nobody here can wait for it.
+    let alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    until(&format!("the end of process {pid}"), || !alive()).await;
 }

@@ -23,7 +23,7 @@ impl Fleet {
         let root = Server::prepare(&[]);
         let nats = Nats::start(root.path("nats"));
         let url = nats.url();
-        let mut gateways = [root, Server::prepare(&[])].map(|s| s.as_gateway(&url));
+        let mut gateways = [root, Server::prepare(&[])].map(|s| s.into_gateway(&url));
         for gateway in &gateways {
             write_directory(gateway.data());
         }

@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The same as `cortex gateway` on a log that others share.
-    pub(crate) fn as_gateway(mut self, log: &str) -> Server {
+    pub(crate) fn into_gateway(mut self, log: &str) -> Server {
         self.serves = ("gateway", "gateway at");
         self.set_args(&["--log", log]);
         self
