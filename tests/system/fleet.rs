@@ -162,6 +162,19 @@ fn a_scheduler_that_does_not_answer_is_not_said_to_be_away() {
 }
 
 #[test]
+fn without_the_log_no_scheduler_is_blamed() {
+    let mut fleet = Fleet::start(0, &[]);
+    let id = fleet.gateways[0].submit(&["--require", "warp-drive>=9"], &["true"]);
+    let explain = |gateway: &Server| gateway.cortex(&["task", "explain", &id]);
+    fleet.nats.kill();
+    explain(&fleet.gateways[1]).with(125).complains(&["CX-0601", "not connected to NATS"]);
+    fleet.nats.restart();
+    wait::until("what is missing", || {
+        explain(&fleet.gateways[1]).text().contains("warp-drive>=9").then_some(())
+    });
+}
+
+#[test]
 fn killing_the_nats_server_loses_nothing_and_repeats_nothing() {
     let mut fleet = Fleet::start(0, &["--slots", "3"]);
     let [a, b] = &fleet.gateways;
