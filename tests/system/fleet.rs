@@ -162,6 +162,19 @@ fn a_scheduler_that_does_not_answer_is_not_said_to_be_away() {
 }
 
 #[test]
+fn without_the_log_no_scheduler_is_blamed() {
+    let mut fleet = Fleet::start(0, &[]);
+    let id = fleet.gateways[0].submit(&["--require", "warp-drive>=9"], &["true"]);
+    let explain = |gateway: &Server| gateway.cortex(&["task", "explain", &id]);
+    fleet.nats.kill();
+    explain(&fleet.gateways[1]).with(125).complains(&["CX-0601", "not connected to NATS"]);
+    fleet.nats.restart();
+    wait::until("what is missing", || {
+        explain(&fleet.gateways[1]).text().contains("warp-drive>=9").then_some(())
+    });
+}
+
+#[test]
 fn killing_the_nats_server_loses_nothing_and_repeats_nothing() {
     let mut fleet = Fleet::start(0, &["--slots", "3"]);
     let [a, b] = &fleet.gateways;
@@ -174,7 +187,9 @@ fn killing_the_nats_server_loses_nothing_and_repeats_nothing() {
         keys.iter().zip([a, b].iter().cycle()).map(|(key, g)| submit(g, key)).collect();
     // Three run, three wait for a slot.
     wait::until("three effects", || (names(a).len() == 3).then_some(()));
-    let clients = [a, b].map(|g| g.spawn(&["task", "watch", &ids[0]]));
+    let running = keys.iter().position(|key| names(a).contains(key)).unwrap();
+    let mut clients = [a, b].map(|g| g.spawn(&["task", "watch", &ids[running]]));
+    clients.iter_mut().for_each(|c| c.until_it_says("\n2000\n"));
     fleet.nats.kill();
     open_gate(a);
     wait::until("the running ones to end", || (effects(&done) == 3).then_some(()));

@@ -35,13 +35,18 @@ impl Api {
                 "no scheduler is running, so nothing is dispatched",
                 "start a scheduler ('cortex up' runs one)",
             )),
-            // Each scheduler answers for its own tasks: some listen, but this one is nobody's yet.
-            Err(LogError::Timeout) => Ok(words(
-                "the task's scheduler does not answer; when it died, another takes over within seconds",
-                "ask again; if it stays so, see what the schedulers log",
-            )),
+            Err(LogError::Timeout) => self.unanswered().await,
             Err(e) => Err(crate::status::log_fault(&e)),
         }
+    }
+
+    /// Each scheduler answers for its own tasks: some listen, but this one is nobody's yet. Or the question got nowhere.
+    async fn unanswered(&self) -> Result<pb::ExplainTaskResponse, Fault> {
+        self.log.health().await.map_err(|e| crate::status::log_fault(&e))?;
+        Ok(words(
+            "the task's scheduler does not answer; when it died, another takes over within seconds",
+            "ask again; if it stays so, see what the schedulers log",
+        ))
     }
 }
 
