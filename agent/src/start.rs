@@ -57,7 +57,8 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
         Fault::new(Code::AgentUnable, format!("the spool cannot be used: {err}"))
     };
     let spools =
-        SpoolDir::open(&config.data_dir.join("spool"), config.spool_quota).map_err(unusable)?;
+        SpoolDir::open(&config.data_dir.join("spool"), config.spool_quota, config.min_free / 2)
+            .map_err(unusable)?;
     let mut owned: BTreeMap<_, _> = spools.recover().map_err(unusable)?.into_iter().collect();
     for intent in open {
         recover(&journal, intent, &orphans, &owned).await?;

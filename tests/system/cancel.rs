@@ -31,6 +31,24 @@ fn an_interrupt_cancels_and_leaves_no_process() {
 }
 
 #[test]
+fn a_second_interrupt_leaves_the_task_and_says_how_to_follow_it() {
+    let server = Server::start(&[]);
+    let mark = text(&server.path("mark-of-the-second"));
+    let mut client = server.spawn(&["run", "--", "sh", "-c", &stubborn(&mark)]);
+    client.until_it_says("begun");
+    client.signal(Signal::INT);
+    let id = wait::until("the cancellation to be recorded", || {
+        let tasks = server.tasks(&["--state", "running"]);
+        let task = tasks.iter().find(|t| t["cancel_requested"] == true)?;
+        Some(task["task_id"].as_str()?.to_owned())
+    });
+    client.signal(Signal::INT);
+    client.end().with(125).complains(&[&id, "cortex task watch"]);
+    server.cortex(&["task", "watch", &id]).with(130);
+    assert_eq!(processes::with_argument(&mark), Vec::<i32>::new());
+}
+
+#[test]
 fn cancelling_twice_is_the_same_and_a_finished_task_cannot_be_cancelled() {
     let server = Server::start(&["--slots", "1"]);
     let long = server.submit(&[], &["sleep", "600"]);

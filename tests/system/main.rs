@@ -6,6 +6,7 @@
 mod cancel;
 mod directory;
 mod disk;
+mod fleet;
 mod many;
 mod network;
 mod ready;

@@ -1,6 +1,6 @@
 //! The network between agent and gateway goes away, for longer than every timeout, while a task writes.
 
-use crate::support::{Agent, Proxy, Server, sha256, text, wait};
+use crate::support::{Agent, Proxy, Server, effects, sha256, text, wait};
 use std::time::Duration;
 
 /// Heartbeats make either side give a connection up after 3 s; offers, queries and credit wait less.
@@ -62,6 +62,37 @@ fn a_connection_that_is_cut_again_and_again_delivers_in_order() {
     let expected: String = (1..=2_000_000).map(|n| format!("{n}\n")).collect();
     let ended = client.end().ok();
     assert_eq!(sha256(&ended.stdout), sha256(expected.as_bytes()), "{} bytes", ended.stdout.len());
+}
+
+#[test]
+fn what_is_safe_to_repeat_moves_on_and_the_late_report_changes_nothing() {
+    let server = Server::start(&["--no-agent"]);
+    let proxy = Proxy::start(&server, "far");
+    let mut far = Agent::prepare(&server, "far", proxy.endpoint(), &[]);
+    far.launch();
+    far.until_online(&server);
+    let (gate, file) = (server.path("gate"), server.path("effects"));
+    // The first attempt waits, and fails when it may go on; the second succeeds at once.
+    let script = format!(
+        "echo x >> {1}; [ $(wc -l < {1}) -gt 1 ] && exit 0; while ! [ -e {0} ]; do sleep 0.02; done; exit 8",
+        text(&gate),
+        text(&file)
+    );
+    let flags = ["--safe-to-repeat", "--node-lost-grace", "500ms"];
+    let id = server.submit(&flags, &["sh", "-c", &script]);
+    wait::until("its effect", || (effects(&file) == 1).then_some(()));
+    proxy.cut();
+    let _near = Agent::join(&server, "near", &[]);
+    let task = server.until_state(&id, &["succeeded", "failed"]);
+    assert_eq!((&task["state"], &task["node"]), (&"succeeded".into(), &"near".into()), "{task:#}");
+    std::fs::write(&gate, "").unwrap();
+    proxy.heal();
+    wait::until("the late report", || {
+        server.events(&id).contains(&"LateOutcome".to_owned()).then_some(())
+    });
+    let task = server.task(&id);
+    assert_eq!((&task["state"], &task["attempt"]), (&"succeeded".into(), &2.into()));
+    assert_eq!(effects(&file), 2);
 }
 
 #[test]

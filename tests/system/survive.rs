@@ -31,6 +31,39 @@ fn a_task_goes_on_while_the_server_is_dead_and_its_output_arrives_whole() {
 }
 
 #[test]
+fn output_that_nobody_had_heard_arrives_whole_after_server_and_agent_died() {
+    let mut server = Server::start(&[]);
+    server.allow(&["sh", "seq", "sleep", "touch"]);
+    let gate = server.path("gate");
+    let script = format!(
+        "while ! [ -e {0} ]; do sleep 0.02; done; seq 1 2000000; touch {0}.written; exit 6",
+        text(&gate)
+    );
+    let id = server.submit(&[], &["sh", "-c", &script]);
+    server.until_state(&id, &["running"]);
+    server.kill_up();
+    std::fs::write(&gate, "").unwrap();
+    wait::until("the task to write", || server.path("gate.written").exists().then_some(()));
+    let spool = server.data().join("agent/spool");
+    let size = || -> u64 {
+        let files = std::fs::read_dir(&spool).unwrap();
+        files.filter_map(|f| Some(f.ok()?.metadata().ok()?.len())).sum()
+    };
+    let expected: String = (1..=2_000_000).map(|n| format!("{n}\n")).collect();
+    wait::until("all of it to be on the disk", || (size() > expected.len() as u64).then_some(()));
+    // The outcome follows the output into the journal; the next life of the agent tells which came first.
+    kill_all(&server.agent_pids());
+    server.up();
+    let task = server.until_state(&id, &["failed", "indeterminate"]);
+    let output = server.cortex(&["task", "output", &id]).ok();
+    assert_eq!(crate::support::sha256(&output.stdout), crate::support::sha256(expected.as_bytes()));
+    if task["state"] == "failed" {
+        assert_eq!(task["outcome"]["ending"]["code"], 6);
+        assert_eq!(task["outcome"]["stdout_bytes"], expected.len());
+    }
+}
+
+#[test]
 fn a_client_that_waits_sees_the_end_through_a_restart_of_the_server() {
     let mut server = Server::start(&[]);
     let gate = server.path("gate");

@@ -29,7 +29,7 @@ impl Bench {
         let text = |text: &str| text.to_owned();
         let who = Identity { node: text("n"), workspace: text("default"), agent: text("0") };
         let (journal, _) = Journal::open(dir.path(), &who).unwrap();
-        let spools = SpoolDir::open(&dir.path().join("spool"), u64::MAX).unwrap();
+        let spools = SpoolDir::open(&dir.path().join("spool"), u64::MAX, 0).unwrap();
         Self { dir, journal, spools }
     }
 

@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct SpoolDir {
     dir: PathBuf,
     quota: u64,
+    /// Free space that is left to others, above all to the journal, bytes.
+    reserve: u64,
     used: AtomicU64,
 }
 
@@ -64,13 +66,24 @@ pub struct Finished {
 }
 
 impl SpoolDir {
-    /// Opens the directory. `quota` bounds the bytes of all spools together.
+    /// Opens the directory. `quota` bounds the bytes of all spools together; of the disk's free space `reserve`
+    /// is never taken: output must not keep the journal from recording how an attempt ended.
     ///
     /// # Errors
     /// The directory cannot be made or read.
-    pub fn open(dir: &Path, quota: u64) -> io::Result<Arc<Self>> {
+    pub fn open(dir: &Path, quota: u64, reserve: u64) -> io::Result<Arc<Self>> {
         std::fs::create_dir_all(dir)?;
-        Ok(Arc::new(Self { dir: dir.to_owned(), quota, used: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), quota, reserve, used: AtomicU64::new(0) }))
+    }
+
+    /// Whether so much more would leave the reserve alone.
+    fn check_space(&self, bytes: u64) -> io::Result<()> {
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= self.reserve.saturating_add(bytes) {
+            return Ok(());
+        }
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     /// Whether the quota is used up.
@@ -167,7 +180,9 @@ impl Spool {
             return inner.kept.total();
         }
         let before = inner.file.as_ref().map_or(0, SpoolFile::len);
-        match inner.write(&self.path, &pending) {
+        let written =
+            self.owner.check_space(bytes).and_then(|()| inner.write(&self.path, &pending));
+        match written {
             Ok(after) => {
                 self.owner.used.fetch_add(after - before, Ordering::Relaxed);
                 for (stream, data) in &pending {

@@ -31,7 +31,7 @@ fn sha256(data: &[u8]) -> Vec<u8> {
 #[test]
 fn small_output_that_was_never_flushed_goes_inline_and_makes_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let spools = SpoolDir::open(dir.path(), u64::MAX).unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
     let spool = spools.create(&key("a"), u64::MAX);
     assert!(!spool.append(Stream::Stdout, b"one"));
     spool.append(Stream::Stdout, b" two");
@@ -51,7 +51,7 @@ fn small_output_that_was_never_flushed_goes_inline_and_makes_no_file() {
 #[test]
 fn large_output_is_read_back_in_order_at_any_offset() {
     let dir = tempfile::tempdir().unwrap();
-    let spools = SpoolDir::open(dir.path(), u64::MAX).unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
     let spool = spools.create(&key("a"), u64::MAX);
     let mut expected = Vec::new();
     for n in 0..40_u32 {
@@ -90,7 +90,7 @@ fn large_output_is_read_back_in_order_at_any_offset() {
 #[test]
 fn output_beyond_the_limit_is_counted_and_not_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let spools = SpoolDir::open(dir.path(), u64::MAX).unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
     let spool = spools.create(&key("a"), 10);
     spool.append(Stream::Stdout, b"1234567");
     spool.append(Stream::Stderr, b"abcdef");
@@ -104,7 +104,7 @@ fn output_beyond_the_limit_is_counted_and_not_kept() {
 #[test]
 fn a_full_quota_keeps_nothing_more_until_spools_are_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let spools = SpoolDir::open(dir.path(), 100).unwrap();
+    let spools = SpoolDir::open(dir.path(), 100, 0).unwrap();
     let first = spools.create(&key("a"), u64::MAX);
     first.append(Stream::Stdout, &[1; 90]);
     first.flush();
@@ -119,7 +119,7 @@ fn a_full_quota_keeps_nothing_more_until_spools_are_removed() {
 #[test]
 fn spools_survive_a_restart_and_a_torn_end_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
-    let spools = SpoolDir::open(dir.path(), u64::MAX).unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
     let spool = spools.create(&key("a"), u64::MAX);
     for part in [&b"first"[..], b"second", b"third"] {
         spool.append(Stream::Stdout, part);
@@ -129,7 +129,7 @@ fn spools_survive_a_restart_and_a_torn_end_is_cut_off() {
     let good = std::fs::read(&path).unwrap();
     let third = good.len() - b"third".len() - frame::HEADER;
     let reopen = || {
-        let spools = SpoolDir::open(dir.path(), u64::MAX).unwrap();
+        let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
         let mut found = spools.recover().unwrap();
         assert_eq!(found.len(), 1);
         let (found_key, spool) = found.remove(0);
@@ -153,4 +153,17 @@ fn spools_survive_a_restart_and_a_torn_end_is_cut_off() {
     spool.append(Stream::Stderr, b"more");
     assert_eq!(spool.flush(), 15);
     assert_eq!(all(&reopen(), 100)[1], (Stream::Stderr, b"more".to_vec()));
+}
+
+#[test]
+fn the_last_of_the_disk_is_left_to_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    // No disk has as much to leave.
+    let spools = SpoolDir::open(dir.path(), u64::MAX, u64::MAX).unwrap();
+    let spool = spools.create(&key("a"), u64::MAX);
+    spool.append(Stream::Stdout, &[7; 70_000]);
+    assert_eq!(spool.flush(), 0);
+    let done = spool.finish();
+    assert_eq!((done.summary.stdout_bytes, done.summary.dropped_bytes), (0, 70_000));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

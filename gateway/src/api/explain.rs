@@ -31,12 +31,29 @@ impl Api {
             Ok(answer) => pb::ExplainTaskResponse::decode(answer).map_err(|e| {
                 Fault::new(Code::Internal, format!("a scheduler's answer cannot be read: {e}"))
             }),
-            Err(LogError::NoResponders | LogError::Timeout) => Ok(pb::ExplainTaskResponse {
-                summary: "no scheduler is running, so nothing is dispatched".to_owned(),
-                suggestions: vec!["start a scheduler ('cortex up' runs one)".to_owned()],
-                ..Default::default()
-            }),
+            Err(LogError::NoResponders) => Ok(words(
+                "no scheduler is running, so nothing is dispatched",
+                "start a scheduler ('cortex up' runs one)",
+            )),
+            Err(LogError::Timeout) => self.unanswered().await,
             Err(e) => Err(crate::status::log_fault(&e)),
         }
+    }
+
+    /// Each scheduler answers for its own tasks: some listen, but this one is nobody's yet. Or the question got nowhere.
+    async fn unanswered(&self) -> Result<pb::ExplainTaskResponse, Fault> {
+        self.log.health().await.map_err(|e| crate::status::log_fault(&e))?;
+        Ok(words(
+            "the task's scheduler does not answer; when it died, another takes over within seconds",
+            "ask again; if it stays so, see what the schedulers log",
+        ))
+    }
+}
+
+fn words(summary: &str, suggestion: &str) -> pb::ExplainTaskResponse {
+    pb::ExplainTaskResponse {
+        summary: summary.to_owned(),
+        suggestions: vec![suggestion.to_owned()],
+        ..Default::default()
     }
 }

@@ -1870,7 +1870,7 @@ pub struct NodeVerdict {
     /// It is connected.
     #[prost(bool, tag = "3")]
     pub online: bool,
-    /// What it lacks; empty when eligible.
+    /// What it lacks, or for an eligible node why it cannot take the task now.
     #[prost(string, repeated, tag = "4")]
     pub lacks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

@@ -2,6 +2,8 @@
 //! assertion about the product.
 
 pub(crate) mod agent;
+pub(crate) mod fleet;
+pub(crate) mod nats;
 pub(crate) mod processes;
 pub(crate) mod proxy;
 pub(crate) mod run;
@@ -9,6 +11,8 @@ pub(crate) mod server;
 pub(crate) mod wait;
 
 pub(crate) use agent::Agent;
+pub(crate) use fleet::Fleet;
+pub(crate) use nats::Nats;
 pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;
 

@@ -21,6 +21,8 @@ pub(crate) struct Server {
     root: TempDir,
     data: PathBuf,
     up: Option<Running>,
+    /// The command that serves, and what it says when it is ready.
+    serves: (&'static str, &'static str),
     args: Vec<String>,
 }
 
@@ -38,7 +40,14 @@ impl Server {
         let root = tempfile::tempdir().unwrap();
         let data = root.path().join("data");
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Server { root, data, up: None, args }
+        Server { root, data, up: None, serves: ("up", "From another terminal"), args }
+    }
+
+    /// The same as `cortex gateway` on a log that others share.
+    pub(crate) fn into_gateway(mut self, log: &str) -> Server {
+        self.serves = ("gateway", "gateway at");
+        self.set_args(&["--log", log]);
+        self
     }
 
     /// The same with its data somewhere else.
@@ -55,18 +64,19 @@ impl Server {
         self.until_ready();
     }
 
-    /// Starts `cortex up` without waiting.
+    /// Starts it without waiting.
     pub(crate) fn launch(&mut self) {
         assert!(self.up.is_none(), "it runs already");
         let mut command = run::command(&self.data);
-        command.arg("up").args(&self.args).env("CORTEX_LOG", "info");
+        command.arg(self.serves.0).args(&self.args).env("CORTEX_LOG", "info");
         self.up = Some(Running::start(command, b""));
     }
 
+    /// Waits until it serves, and its local agent is there if it has one.
     #[track_caller]
-    fn until_ready(&mut self) {
-        self.up.as_mut().unwrap().until_it_says("From another terminal");
-        if !self.args.iter().any(|a| a == "--no-agent") {
+    pub(crate) fn until_ready(&mut self) {
+        self.up.as_mut().unwrap().until_it_says(self.serves.1);
+        if self.serves.0 == "up" && !self.args.iter().any(|a| a == "--no-agent") {
             self.allow(&ALLOWED);
             wait::until("the local agent", || self.nodes().iter().any(online).then_some(()));
         }
@@ -201,7 +211,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(up) = self.up.take() {
             if std::thread::panicking() {
-                eprintln!("--- cortex up said:\n{}", String::from_utf8_lossy(&up.stdout()));
+                eprintln!(
+                    "--- cortex {} said:\n{}",
+                    self.serves.0,
+                    String::from_utf8_lossy(&up.stdout())
+                );
                 eprintln!("--- and on stderr:\n{}", up.stderr());
             }
             drop(up);

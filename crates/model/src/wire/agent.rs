@@ -3,12 +3,12 @@
 use crate::capability::{NodeFacts, Version};
 use crate::proto as pb;
 
-/// The facts of a node: its abilities, its owner's labels, and what was probed, as labels `node`, `os`, `arch`, `hostname`,
+/// The facts of a node: its abilities, its owner's labels, and what was probed, as labels `node_id`, `os`, `arch`, `hostname`,
 /// `kernel`, `cpus` and `memory_mb`. A probed fact is never hidden by a label of the same name.
 #[must_use]
 pub fn facts(node: &str, manifest: Option<&pb::Manifest>) -> NodeFacts {
     let mut facts = NodeFacts::default();
-    facts.labels.insert("node".to_owned(), node.to_owned());
+    facts.labels.insert("node_id".to_owned(), node.to_owned());
     let Some(m) = manifest else { return facts };
     for c in &m.capabilities {
         facts.capabilities.insert(c.name.clone(), Version::parse(&c.version));
@@ -50,7 +50,8 @@ mod tests {
             ..Default::default()
         };
         let facts = facts("n1", Some(&manifest));
-        for met in ["python>=3.10", "os=linux", "cpus>=8", "memory_mb>=4096", "team=red", "node=n1"]
+        for met in
+            ["python>=3.10", "os=linux", "cpus>=8", "memory_mb>=4096", "team=red", "node_id=n1"]
         {
             assert_eq!(facts.meets(&Requirement::parse(met).unwrap()), Ok(()), "{met}");
         }

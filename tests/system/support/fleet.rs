@@ -1,0 +1,96 @@
+//! A scaled-out Cortex: two gateways, schedulers and an agent as processes of their own on one nats-server.
+//! When it is dropped, also by a panic, nothing of it is left.
+
+use super::run::{self, Running};
+use super::{Agent, Nats, Server, wait};
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What one fleet has. The gateways' directories hold everything else.
+pub(crate) struct Fleet {
+    pub(crate) agent: Agent,
+    schedulers: Vec<Running>,
+    pub(crate) gateways: [Server; 2],
+    pub(crate) nats: Nats,
+}
+
+impl Fleet {
+    /// Two gateways, two schedulers, and an agent whose tunnel ends at one of the gateways.
+    #[track_caller]
+    pub(crate) fn start(agent_at: usize, agent_flags: &[&str]) -> Fleet {
+        let root = Server::prepare(&[]);
+        let nats = Nats::start(root.path("nats"));
+        let url = nats.url();
+        let mut gateways = [root, Server::prepare(&[])].map(|s| s.into_gateway(&url));
+        for gateway in &gateways {
+            write_directory(gateway.data());
+        }
+        gateways.iter_mut().for_each(Server::launch);
+        let endpoint = gateways[0].path("endpoint-of-the-agent.json");
+        let flags = [&["--starter-policy"], agent_flags].concat();
+        let agent = Agent::prepare(&gateways[0], "n1", endpoint, &flags);
+        let mut fleet = Fleet { agent, schedulers: Vec::new(), gateways, nats };
+        fleet.start_scheduler();
+        fleet.start_scheduler();
+        fleet.gateways.iter_mut().for_each(Server::until_ready);
+        fleet.lead_agent_to(agent_at);
+        fleet.agent.launch();
+        fleet.gateways.iter().for_each(|g| fleet.agent.until_online(g));
+        fleet
+    }
+
+    /// Where the agent finds its gateway the next time it connects.
+    pub(crate) fn lead_agent_to(&self, gateway: usize) {
+        let target = self.gateways[0].path("endpoint-of-the-agent.json");
+        let part = target.with_extension("part");
+        fs::copy(self.gateways[gateway].data().join("endpoint.json"), &part).unwrap();
+        fs::rename(part, target).unwrap();
+    }
+
+    /// One more scheduler.
+    #[track_caller]
+    pub(crate) fn start_scheduler(&mut self) {
+        let number = self.schedulers.len();
+        let mut command = run::command(&self.gateways[0].path(&format!("scheduler-{number}")));
+        command.args(["scheduler", "--log", &self.nats.url()]).env("CORTEX_LOG", "info");
+        self.schedulers.push(Running::start(command, b""));
+    }
+
+    /// kill -9 of one of them.
+    #[track_caller]
+    pub(crate) fn kill_scheduler(&mut self, number: usize) {
+        let scheduler = &mut self.schedulers[number];
+        scheduler.signal(Signal::KILL);
+        wait::until("the scheduler to be gone", || scheduler.is_over().then_some(()));
+    }
+
+    /// Sends a signal to every scheduler.
+    pub(crate) fn signal_schedulers(&self, signal: Signal) {
+        self.schedulers.iter().for_each(|s| s.signal(signal));
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for scheduler in &self.schedulers {
+                eprintln!("--- a scheduler said:\n{}", scheduler.stderr());
+            }
+            eprintln!("--- nats-server said:\n{}", self.nats.log());
+        }
+    }
+}
+
+/// A gateway's directory before its first start: all gateways of a deployment know the same tokens.
+fn write_directory(data: &Path) {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).unwrap();
+    let (client, agent) = ("c".repeat(64), "a".repeat(64));
+    let files = [("version", "cortex-data 1"), ("client.token", &client), ("agent.token", &agent)];
+    for (name, text) in files {
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(data.join(name)).unwrap();
+        std::io::Write::write_all(&mut &file, format!("{text}\n").as_bytes()).unwrap();
+    }
+}
