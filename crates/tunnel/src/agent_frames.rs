@@ -2,6 +2,7 @@
 
 use crate::agent_actions::{AgentAction, DisconnectReason};
 use crate::agent_end::{AgentEnd, State};
+use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use crate::frame::{down_name, key, names};
 use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECONNECT_FATAL_MS};
@@ -54,7 +55,13 @@ impl AgentEnd {
             | Down::Cancel(_)
             | Down::Drain(_)
             | Down::OutputAck(_)
-            | Down::Credit(_)) => {
+            | Down::Credit(_)
+            | Down::AuditState(_)
+            | Down::AuditAck(_)
+            | Down::AuditResend(_)
+            | Down::AuditReject(_)
+            | Down::AuditOpeningsAck(_)
+            | Down::AuditEvidenceAck(_)) => {
                 let frame = down_name(&body);
                 Err(ProtocolError::OutOfOrder { frame, when: "before welcome" })
             }
@@ -92,6 +99,12 @@ impl AgentEnd {
                 self.refused(refuse, now);
                 Ok(())
             }
+            Down::AuditState(state) => self.audit_heard(AuditDown::State(state)),
+            Down::AuditAck(ack) => self.audit_heard(AuditDown::Ack(ack)),
+            Down::AuditResend(resend) => self.audit_heard(AuditDown::Resend(resend)),
+            Down::AuditReject(reject) => self.audit_heard(AuditDown::Reject(reject)),
+            Down::AuditOpeningsAck(ack) => self.audit_heard(AuditDown::OpeningsAck(ack)),
+            Down::AuditEvidenceAck(ack) => self.audit_heard(AuditDown::EvidenceAck(ack)),
         }
     }
 

@@ -88,6 +88,10 @@ pub(crate) fn up_name(body: &Up) -> &'static str {
         Up::QueryAnswer(_) => "query_answer",
         Up::CancelAnswer(_) => "cancel_answer",
         Up::Leaving(_) => "leaving",
+        Up::AuditHello(_) => "audit_hello",
+        Up::AuditBatch(_) => "audit_batch",
+        Up::AuditOpenings(_) => "audit_openings",
+        Up::AuditEvidence(_) => "audit_evidence",
         Up::Output(_) => "output",
     }
 }
@@ -107,6 +111,12 @@ pub(crate) fn down_name(body: &Down) -> &'static str {
         Down::Refuse(_) => "refuse",
         Down::OutputAck(_) => "output_ack",
         Down::Credit(_) => "credit",
+        Down::AuditState(_) => "audit_state",
+        Down::AuditAck(_) => "audit_ack",
+        Down::AuditResend(_) => "audit_resend",
+        Down::AuditReject(_) => "audit_reject",
+        Down::AuditOpeningsAck(_) => "audit_openings_ack",
+        Down::AuditEvidenceAck(_) => "audit_evidence_ack",
     }
 }
 

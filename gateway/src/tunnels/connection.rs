@@ -228,6 +228,7 @@ impl Connection {
                 }
             }
             GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
+            GatewayAction::Audit(said) => self.audit(*said),
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
                 self.announce(|p| {

@@ -25,7 +25,7 @@ fn new_gateway() -> GatewayEnd {
 }
 
 /// A gateway's end that welcomed its agent, with all that led to it taken.
-fn gateway_up() -> GatewayEnd {
+pub(crate) fn gateway_up() -> GatewayEnd {
     let mut gateway = new_gateway();
     gateway.handle_frame(up(Up::Hello(hello())), NOW).unwrap();
     assert_eq!(actions(&mut gateway), [GatewayAction::Hello(Box::new(hello()))]);
@@ -38,7 +38,7 @@ fn actions(gateway: &mut GatewayEnd) -> Vec<GatewayAction> {
     std::iter::from_fn(|| gateway.poll_action()).collect()
 }
 
-fn frames(gateway: &mut GatewayEnd) -> Vec<Down> {
+pub(crate) fn frames(gateway: &mut GatewayEnd) -> Vec<Down> {
     std::iter::from_fn(|| gateway.poll_frame()).filter_map(|frame| frame.body).collect()
 }
 
