@@ -140,10 +140,7 @@ impl<T: Datum> Datum for Option<T> {
     }
 
     fn from_datum(value: &Value) -> Option<Self> {
-        match value {
-            Value::Null => Some(None),
-            other => T::from_datum(other).map(Some),
-        }
+        if *value == Value::Null { Some(None) } else { T::from_datum(value).map(Some) }
     }
 }
 

@@ -29,7 +29,7 @@ macro_rules! records {
         pub enum Record {
             $(
                 #[doc = concat!("`", stringify!($kind), "`; see [`", stringify!($variant), "`].")]
-                $variant($variant),
+                $variant(Box<$variant>),
             )*
         }
 
@@ -56,7 +56,7 @@ macro_rules! records {
             /// A field is missing or has another type.
             pub fn read(kind: &str, data: &Value) -> Result<Option<Self>, ReadError> {
                 Ok(Some(match kind {
-                    $(crate::entry::kind::$kind => Self::$variant($variant::read(data)?),)*
+                    $(crate::entry::kind::$kind => Self::$variant(Box::new($variant::read(data)?)),)*
                     _ => return Ok(None),
                 }))
             }
@@ -65,7 +65,7 @@ macro_rules! records {
         $(
             impl From<$variant> for Record {
                 fn from(data: $variant) -> Self {
-                    Self::$variant(data)
+                    Self::$variant(Box::new(data))
                 }
             }
         )*
