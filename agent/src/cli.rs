@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
     Run(Box<Run>),
+    /// Have systemd run the agent on this machine.
+    Service(crate::service::ServiceArgs),
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
@@ -40,9 +42,10 @@ enum LogFormat {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Directory of the journal, waiting output and the policy.
+    /// Directory of the identity, the journal, waiting output and the policy [default: cortex-agent below
+    /// XDG_DATA_HOME].
     #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     /// Configuration file (TOML); without it, agent.toml in the data directory if there is one.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -88,19 +91,16 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
-        Command::Run(run) => match serve(*run, inside) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                let mut out = std::io::stderr().lock();
-                writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
-                if fault.code == Code::DataDirLocked {
-                    ExitCode::from(EXIT_LOCKED)
-                } else {
-                    ExitCode::FAILURE
-                }
-            }
-        },
+        Command::Run(run) => exit(serve(*run, inside)),
+        Command::Service(args) => exit(crate::service::run(args, inside)),
     }
+}
+
+fn exit(done: Result<(), Fault>) -> ExitCode {
+    let Err(fault) = done else { return ExitCode::SUCCESS };
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
+    if fault.code == Code::DataDirLocked { ExitCode::from(EXIT_LOCKED) } else { ExitCode::FAILURE }
 }
 
 fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
@@ -131,8 +131,12 @@ fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
 }
 
 fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
-    let mut config = Config::new(&run.data_dir, "");
-    let own = run.data_dir.join("agent.toml");
+    let data_dir = match run.data_dir {
+        Some(dir) => dir,
+        None => crate::config::default_data_dir()?,
+    };
+    let mut config = Config::new(&data_dir, "");
+    let own = data_dir.join("agent.toml");
     match run.config {
         Some(path) => config.read(&path)?,
         None if own.exists() => config.read(&own)?,

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod manifest;
 pub mod policy_file;
 pub mod processes;
+pub mod service;
 pub mod spool;
 mod start;
 mod tunnel;

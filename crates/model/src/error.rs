@@ -86,6 +86,12 @@ codes! {
     NodeDiskLow = "CX-0407", Exhausted, true, "free space on the node", "The node has too little disk space to record what it would do.";
     Unauthenticated = "CX-0501", Unauthenticated, false, "pass the token: set CORTEX_DATA_DIR to the server's data directory", "The call carries no valid token.";
     Forbidden = "CX-0502", Forbidden, false, "ask an administrator for the permission", "The caller is known but may not do this.";
+    NotEnrolled = "CX-0540", Precondition, false, "run: cortex-agent join https://HOST:PORT TOKEN", "This machine has no identity, so it cannot connect.";
+    AlreadyEnrolled = "CX-0541", Exists, false, "run 'cortex-agent leave' first, or use another data directory", "This machine is a node already.";
+    IdentityDamaged = "CX-0542", Internal, false, "move the directory 'identity' aside and join again with a new token", "What a node keeps of its identity cannot be used.";
+    NoServiceManager = "CX-0543", Precondition, false, "start the agent with what this machine has: see the command in the message", "There is no systemd that could run the agent.";
+    NotTls = "CX-0544", Precondition, false, "check the port; a gateway speaks TLS 1.3 only", "What answers at an address speaks no TLS, or not the version that is needed.";
+    TunnelTokenStale = "CX-0545", Unavailable, true, "the agent connects again by itself", "A tunnel was closed because its token was not refreshed in time.";
     LogUnavailable = "CX-0601", Unavailable, true, "try again; the same key makes it safe", "The event log does not answer.";
     LogNearlyFull = "CX-0602", Exhausted, true, "raise the log's quota or archive old tasks", "The event log is close to its quota; new tasks are refused so that running ones can finish.";
     AppendUnknown = "CX-0603", Unavailable, true, "try again with the same key: it will not be done twice", "It is not known whether the event was stored.";
