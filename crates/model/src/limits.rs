@@ -1,6 +1,8 @@
 //! Every bound of the system, in one place, with the relations between them asserted at compile time.
 //! What happens at a bound is specified where the bound is used and tested there.
 
+pub mod enrol;
+
 /// Longest identifier of a workspace, node or actor, bytes.
 pub const ID_MAX: usize = 128;
 /// Longest token that may be part of a log subject, bytes.
