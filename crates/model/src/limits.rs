@@ -2,6 +2,7 @@
 //! What happens at a bound is specified where the bound is used and tested there.
 
 pub mod enrol;
+pub mod identity;
 
 /// Longest identifier of a workspace, node or actor, bytes.
 pub const ID_MAX: usize = 128;

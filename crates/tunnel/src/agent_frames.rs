@@ -8,6 +8,7 @@ use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECO
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     BusyReason, Cancel, Drain, GatewayFrame, Go, NoGo, Offer, OutcomeAck, OutputAck, Query, Refuse,
+    RenewNow, TokenAccepted,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -54,7 +55,9 @@ impl AgentEnd {
             | Down::Cancel(_)
             | Down::Drain(_)
             | Down::OutputAck(_)
-            | Down::Credit(_)) => {
+            | Down::Credit(_)
+            | Down::TokenAccepted(_)
+            | Down::RenewNow(_)) => {
                 let frame = down_name(&body);
                 Err(ProtocolError::OutOfOrder { frame, when: "before welcome" })
             }
@@ -90,6 +93,14 @@ impl AgentEnd {
             }
             Down::Refuse(refuse) => {
                 self.refused(refuse, now);
+                Ok(())
+            }
+            Down::TokenAccepted(TokenAccepted { expires_at_ms, now_ms }) => {
+                self.actions.push_back(AgentAction::TokenAccepted { expires_at_ms, now_ms });
+                Ok(())
+            }
+            Down::RenewNow(RenewNow { within_ms }) => {
+                self.actions.push_back(AgentAction::RenewNow { within_ms });
                 Ok(())
             }
         }

@@ -88,6 +88,7 @@ pub(crate) fn up_name(body: &Up) -> &'static str {
         Up::QueryAnswer(_) => "query_answer",
         Up::CancelAnswer(_) => "cancel_answer",
         Up::Leaving(_) => "leaving",
+        Up::TokenShown(_) => "token_shown",
         Up::Output(_) => "output",
     }
 }
@@ -107,6 +108,8 @@ pub(crate) fn down_name(body: &Down) -> &'static str {
         Down::Refuse(_) => "refuse",
         Down::OutputAck(_) => "output_ack",
         Down::Credit(_) => "credit",
+        Down::TokenAccepted(_) => "token_accepted",
+        Down::RenewNow(_) => "renew_now",
     }
 }
 

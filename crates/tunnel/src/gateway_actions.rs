@@ -64,6 +64,8 @@ pub enum GatewayAction {
     },
     /// The node lives; what it has free.
     Heartbeat(AgentHeartbeat),
+    /// The node shows a newer token: answer with `token_accepted` or `refuse`. It is secret.
+    TokenShown(String),
     /// The node goes away: offer it nothing more.
     Leaving(String),
     /// The connection is over. Send `last` if the transport takes it, then drop the transport.

@@ -95,6 +95,10 @@ impl GatewayEnd {
                 self.actions.push_back(GatewayAction::Leaving(leaving.reason));
                 Ok(())
             }
+            Up::TokenShown(shown) => {
+                self.actions.push_back(GatewayAction::TokenShown(shown.token));
+                Ok(())
+            }
             Up::Output(report) => self.output(report),
         }
     }

@@ -228,6 +228,10 @@ impl Connection {
                 }
             }
             GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
+            GatewayAction::TokenShown(_) => {
+                let fault = Fault::new(Code::Unauthenticated, "this gateway takes no newer token");
+                self.end.refuse((&fault).into(), 0);
+            }
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
                 self.announce(|p| {

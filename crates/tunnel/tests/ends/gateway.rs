@@ -20,12 +20,12 @@ use std::sync::Arc;
 const NOW: Tick = Tick(0);
 const WALL: UnixMillis = UnixMillis(77);
 
-fn new_gateway() -> GatewayEnd {
+pub(crate) fn new_gateway() -> GatewayEnd {
     GatewayEnd::new(Arc::new(GatewayConfig::new("g1")), NOW)
 }
 
 /// A gateway's end that welcomed its agent, with all that led to it taken.
-fn gateway_up() -> GatewayEnd {
+pub(crate) fn gateway_up() -> GatewayEnd {
     let mut gateway = new_gateway();
     gateway.handle_frame(up(Up::Hello(hello())), NOW).unwrap();
     assert_eq!(actions(&mut gateway), [GatewayAction::Hello(Box::new(hello()))]);

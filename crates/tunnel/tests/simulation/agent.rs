@@ -143,6 +143,8 @@ impl World {
             AgentAction::Disconnect(why) => self.node_gives_up(&why),
             AgentAction::Welcomed { .. }
             | AgentAction::Refused { .. }
+            | AgentAction::TokenAccepted { .. }
+            | AgentAction::RenewNow { .. }
             | AgentAction::Drain { .. } => {}
             AgentAction::Offer(offer) => {
                 let at = if self.unlucky(8) { self.delay() } else { self.now };

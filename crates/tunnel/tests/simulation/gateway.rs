@@ -206,6 +206,7 @@ impl World {
             }
             GatewayAction::CancelAnswer { .. }
             | GatewayAction::Heartbeat(_)
+            | GatewayAction::TokenShown(_)
             | GatewayAction::Leaving(_) => {}
             GatewayAction::Close { why, last } => {
                 if why == CloseReason::Silent {
