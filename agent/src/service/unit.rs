@@ -87,6 +87,7 @@ pub fn text(command: &[&OsStr], scope: &Scope) -> Result<String, Fault> {
     };
     unit.push_str(
         "Restart=always\nRestartSec=5\n\
+         # A machine that is no node has nothing to try again before it joined.\nRestartPreventExitStatus=78\n\
          # The agent ends its tasks itself and reports them; only what is left then is killed.\n\
          KillMode=mixed\nTimeoutStopSec=30\n\
          # A task that runs out of memory must not take the agent with it.\nOOMPolicy=continue\n\
