@@ -1,10 +1,12 @@
 //! Facts about a request that only this machine can tell: which file a program's name means, and whether the
 //! working directory is there. It judges nothing.
 
+use cortex_agent_core::Program;
 use cortex_agent_core::environment::SEARCH;
+use cortex_agent_core::plan::FileId;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The path with its directory resolved and its last part kept: a link in the last place stays itself, because
@@ -21,7 +23,7 @@ pub fn resolve_dir(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Why there is none, for people.
-pub fn resolve_program(name: &[u8]) -> Result<PathBuf, String> {
+pub fn resolve_program(name: &[u8]) -> Result<Program, String> {
     let name = Path::new(OsStr::from_bytes(name));
     if name.is_absolute() {
         return executable(name).ok_or_else(|| "no such program".to_owned());
@@ -35,10 +37,12 @@ pub fn resolve_program(name: &[u8]) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("not found in {}", SEARCH.join(":")))
 }
 
-fn executable(path: &Path) -> Option<PathBuf> {
+fn executable(path: &Path) -> Option<Program> {
     path.file_name()?;
     let meta = std::fs::metadata(path).ok()?;
-    (meta.is_file() && meta.permissions().mode() & 0o111 != 0).then(|| resolve_dir(path))
+    let id = FileId { dev: meta.dev(), ino: meta.ino() };
+    let runs = meta.is_file() && meta.permissions().mode() & 0o111 != 0;
+    runs.then(|| Program { path: resolve_dir(path), id })
 }
 
 /// The directory a process starts in.
@@ -62,15 +66,17 @@ mod tests {
 
     #[test]
     fn names_are_found_in_the_search_path_and_links_in_the_last_place_stay() {
-        let sh = resolve_program(b"sh").unwrap();
+        let found = resolve_program(b"sh").unwrap();
+        let sh = &found.path;
         assert_eq!(sh.file_name(), Some(OsStr::new("sh")));
-        assert_eq!(resolve_program(sh.as_os_str().as_bytes()), Ok(sh.clone()));
-        assert_eq!(resolve_dir(Path::new("/bin/sh")), resolve_dir(&sh));
+        assert_eq!(resolve_program(sh.as_os_str().as_bytes()), Ok(found.clone()));
+        assert_eq!(resolve_dir(Path::new("/bin/sh")), resolve_dir(sh));
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("renamed");
-        std::os::unix::fs::symlink(&sh, &link).unwrap();
-        let found = resolve_program(link.as_os_str().as_bytes()).unwrap();
-        assert_eq!(found.file_name(), Some(OsStr::new("renamed")));
+        std::os::unix::fs::symlink(sh, &link).unwrap();
+        let renamed = resolve_program(link.as_os_str().as_bytes()).unwrap();
+        assert_eq!(renamed.id, found.id);
+        assert_eq!(renamed.path.file_name(), Some(OsStr::new("renamed")));
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
     let uname = rustix::system::uname();
     let mut capabilities = Vec::new();
     for (name, program, argument) in PROBES {
-        if let Ok(path) = crate::facts::resolve_program(program.as_bytes()) {
+        if let Ok(found) = crate::facts::resolve_program(program.as_bytes()) {
+            let path = found.path;
             let version = version(&path, argument).await.unwrap_or_default();
             let path = path.to_string_lossy().into_owned();
             capabilities.push(Capability { name: name.to_owned(), version, path });

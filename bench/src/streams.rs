@@ -220,6 +220,10 @@ fn answer(frame: AgentFrame) -> Option<GatewayFrame> {
         | Up::CancelAnswer(_)
         | Up::TokenShown(_)
         | Up::Leaving(_)
+        | Up::AuditHello(_)
+        | Up::AuditBatch(_)
+        | Up::AuditOpenings(_)
+        | Up::AuditEvidence(_)
         | Up::Output(_) => return None,
     };
     Some(GatewayFrame { body: Some(body) })

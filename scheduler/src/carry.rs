@@ -120,6 +120,8 @@ fn offer_message(o: &Offer) -> pb::DispatchOffer {
             run_timeout_ms: spec.run_timeout(),
             output_limit_bytes: spec.output_limit(),
             offer_id: 0,
+            // The gateway knows the newest checkpoint of the node that it holds.
+            audit_floor: String::new(),
         }),
         offered_at_ms: o.offered_at.0,
         reason: o.reason.clone(),

@@ -11,5 +11,5 @@ pub mod recovery;
 pub mod worker;
 
 pub use plan::{ExecPlan, Operation, ProcessPlan};
-pub use policy::{Decision, Effect, Facts, Policy, PolicyError, Request, decide};
+pub use policy::{Decision, Effect, Facts, Policy, PolicyError, Program, Request, decide};
 pub use worker::{CancelAnswer, OfferAnswer, Phase, Worker};

@@ -1,6 +1,9 @@
 //! What is going to be started, complete to the last variable. A plan cannot be changed, and only
 //! [`crate::policy::decide`] makes one: the executor accepts nothing else.
 
+mod confine;
+
+pub use confine::{Confine, Enforce, FsView, HostPort, Level, Limits, NetMode, TmpDir};
 use std::path::PathBuf;
 
 /// Something that the owner's policy allows, ready to be journalled and started.
@@ -17,15 +20,19 @@ pub enum Operation {
     /// Gives its payload back; no process.
     Echo(Vec<u8>),
     /// Runs a program.
-    Process(ProcessPlan),
+    Process(Box<ProcessPlan>),
 }
 
 /// A program with everything it is given.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessPlan {
-    /// The file that is executed.
+    /// The file that is executed: absolute, found by the agent, never by the task.
     pub program: PathBuf,
-    /// Arguments, the program's name first, as the task gave them.
+    /// Files whose identity the decision rests on, the program first, then every program of a script. They are looked
+    /// at again right before the start; another file in the place of one means that nothing starts.
+    pub files: Vec<(PathBuf, FileId)>,
+    /// Arguments, the program's name first. For a script: a shell, `-c` and the script as the policy wrote it down
+    /// anew, never the text that was received.
     pub argv: Vec<Vec<u8>>,
     /// Working directory.
     pub cwd: PathBuf,
@@ -33,6 +40,25 @@ pub struct ProcessPlan {
     pub env: Vec<(String, Vec<u8>)>,
     /// Standard input.
     pub stdin: Vec<u8>,
+    /// Which files it sees.
+    pub view: FsView,
+    /// Which network it has.
+    pub net: NetMode,
+    /// What it may use.
+    pub limits: Limits,
+    /// How strongly it must be held to that.
+    pub confine: Confine,
+    /// `TMPDIR`.
+    pub tmp: TmpDir,
+}
+
+/// Which file a path meant when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Number of the device.
+    pub dev: u64,
+    /// Number of the inode.
+    pub ino: u64,
 }
 
 impl ExecPlan {

@@ -2,7 +2,9 @@
 //! denied. [`decide`] is a function of policy, facts and request alone.
 
 use crate::environment;
-use crate::plan::{ExecPlan, Operation, ProcessPlan};
+use crate::plan::{
+    Confine, Enforce, ExecPlan, FileId, FsView, Limits, NetMode, Operation, ProcessPlan, TmpDir,
+};
 use cortex_model::task::ShellAction;
 use cortex_model::{Action, AttemptKey, Code, Fault};
 use serde::Deserialize;
@@ -137,11 +139,20 @@ pub struct Request<'a> {
     pub output_limit: u64,
 }
 
+/// A program that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its directory resolved, its name kept.
+    pub path: PathBuf,
+    /// Which file that is.
+    pub id: FileId,
+}
+
 /// What the agent found out about the request on this machine.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The program: its directory resolved, its name kept. `Err` says why there is none.
-    pub program: Result<PathBuf, String>,
+    /// The program. `Err` says why there is none.
+    pub program: Result<Program, String>,
     /// The working directory. `Err` says why it cannot be used.
     pub cwd: Result<PathBuf, String>,
     /// `HOME` of the process.
@@ -207,6 +218,7 @@ fn decide_shell(
             return deny("", trail, Fault::new(Code::ProgramNotFound, message));
         }
     };
+    let Program { path: program, id } = program;
     trail.push(format!("{name} is {}", program.display()));
     if !policy.programs.contains(program) {
         trail.push(format!("{} is not in shell.allow", program.display()));
@@ -226,13 +238,31 @@ fn decide_shell(
     let Facts { agent, home, tmpdir, .. } = facts;
     let process = ProcessPlan {
         program: program.clone(),
+        files: vec![(program.clone(), *id)],
         argv: shell.argv.clone(),
         cwd,
         env: environment::build(request.key, request.fence, agent, home, tmpdir, &shell.env),
         stdin: shell.stdin.clone(),
+        view: FsView {
+            read: vec![PathBuf::from("/")],
+            write: vec![PathBuf::from("/")],
+            ..FsView::default()
+        },
+        net: NetMode::Full,
+        limits: Limits {
+            cpu_percent: None,
+            memory: None,
+            pids: None,
+            wall_ms: request.timeout_ms,
+            output: request.output_limit,
+            file_size: None,
+            enforce: Enforce::BestEffort,
+        },
+        confine: Confine::Never,
+        tmp: TmpDir::Shared(PathBuf::from(tmpdir)),
     };
     let rule = format!("shell.allow {}", display(program));
-    allow(&rule, Operation::Process(process), trail, request)
+    allow(&rule, Operation::Process(Box::new(process)), trail, request)
 }
 
 fn display(path: &Path) -> String {
@@ -269,7 +299,9 @@ mod tests {
 
     fn facts(program: Result<&str, &str>) -> Facts {
         Facts {
-            program: program.map(PathBuf::from).map_err(str::to_owned),
+            program: program
+                .map(|path| Program { path: PathBuf::from(path), id: FileId { dev: 1, ino: 2 } })
+                .map_err(str::to_owned),
             cwd: Ok(PathBuf::from("/work")),
             home: "/home/x".to_owned(),
             tmpdir: "/tmp/x".to_owned(),

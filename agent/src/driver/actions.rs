@@ -53,6 +53,8 @@ impl Driver {
                     spool.remove();
                 }
             }
+            // This agent opens no audit, so nothing is said about it.
+            AgentAction::Audit(_) => {}
             AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
         }
     }

@@ -4,10 +4,11 @@ use super::*;
 use crate::journal::{Identity, IntentDraft, Journal};
 use crate::processes::{Belongs, find};
 use crate::spool::SpoolDir;
-use cortex_agent_core::{Facts, Policy, Request, decide};
+use cortex_agent_core::{Facts, Policy, Program, Request, decide};
 use cortex_model::task::{ShellAction, Stream};
 use cortex_model::{Action, AttemptKey, TaskId, TaskKey, Workspace};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 const MARK: &str = "testincarnation.testsession";
@@ -57,11 +58,11 @@ impl Bench {
     async fn launch(
         &self,
         task: &str,
-        program: PathBuf,
+        program: Program,
         shell: ShellAction,
         stop: oneshot::Receiver<Stop>,
     ) -> (Outcome, Arc<Spool>) {
-        let text = format!("version = 0\n[shell]\nallow = [{program:?}]");
+        let text = format!("version = 0\n[shell]\nallow = [{:?}]", program.path);
         let policy = Policy::parse(&text, String::new()).unwrap();
         let facts = Facts {
             program: Ok(program),
@@ -140,10 +141,11 @@ async fn a_program_that_cannot_be_executed_is_spawn_failed_and_nothing_ran() {
     std::fs::write(&file, [0x7f, b'E', b'L', b'F', 0, 0]).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&file, mode).unwrap();
+    let program = crate::facts::resolve_program(file.as_os_str().as_bytes()).unwrap();
     let argv = vec![b"x".to_vec()];
     let shell = ShellAction { argv, cwd: String::new(), env: vec![], stdin: vec![] };
     let (_keep, stop) = oneshot::channel();
-    let (outcome, _) = bench.launch("a", file, shell, stop).await;
+    let (outcome, _) = bench.launch("a", program, shell, stop).await;
     let Ending::SpawnFailed(error) = outcome.ending else { panic!("{:?}", outcome.ending) };
     assert_eq!(error.code, "CX-0403");
     assert_eq!(outcome.started_at_ms, 0);

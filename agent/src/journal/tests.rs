@@ -2,8 +2,9 @@
 
 use super::tables::{META, RECORDS};
 use super::*;
+use cortex_agent_core::plan::FileId;
 use cortex_agent_core::recovery::Found;
-use cortex_agent_core::{Facts, Policy, Request, decide};
+use cortex_agent_core::{Facts, Policy, Program, Request, decide};
 use cortex_audit::ChainChecker;
 use cortex_model::task::ShellAction;
 use cortex_model::{Action, Ending, TaskId, TaskKey, Workspace};
@@ -23,7 +24,7 @@ fn key(task: &str) -> AttemptKey {
 fn draft(task: &str) -> IntentDraft {
     let policy = Policy::parse("version = 0\n[shell]\nallow = [\"/bin/ls\"]", "p".into()).unwrap();
     let facts = Facts {
-        program: Ok(PathBuf::from("/bin/ls")),
+        program: Ok(Program { path: "/bin/ls".into(), id: FileId { dev: 1, ino: 2 } }),
         cwd: Ok(PathBuf::from("/")),
         home: "/root".into(),
         tmpdir: "/tmp".into(),
@@ -220,8 +221,8 @@ async fn a_second_agent_a_newer_format_and_damage_are_refused_in_words() {
     let set_format = |write: &redb::WriteTransaction, format: &str| {
         write.open_table(META).unwrap().insert("format", format).unwrap();
     };
-    change(&|write| set_format(write, "cortex-audit/1"));
-    assert!(matches!(refused(), OpenError::Newer { found, .. } if found == "cortex-audit/1"));
+    change(&|write| set_format(write, "cortex-audit/2"));
+    assert!(matches!(refused(), OpenError::Newer { found, .. } if found == "cortex-audit/2"));
     change(&|write| {
         set_format(write, cortex_audit::FORMAT);
         let mut records = write.open_table(RECORDS).unwrap();

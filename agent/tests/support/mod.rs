@@ -162,6 +162,7 @@ impl Connection {
             attempt: 1,
             fence: 42,
             session: session.into(),
+            ..Go::default()
         }))
         .await;
     }

@@ -3,6 +3,7 @@
 
 pub mod enrol;
 pub mod identity;
+pub mod mirror;
 
 /// Longest identifier of a workspace, node or actor, bytes.
 pub const ID_MAX: usize = 128;

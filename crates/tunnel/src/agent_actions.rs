@@ -1,5 +1,6 @@
 //! What the agent's end tells its driver to do. No logic lives here.
 
+use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
 use cortex_model::proto::{Cancel, Error, Go, NoGo, Offer, Query};
@@ -94,6 +95,8 @@ pub enum AgentAction {
         /// Most bytes.
         max: usize,
     },
+    /// What the mirror says of the journal, or its answer to an upload of this connection.
+    Audit(Box<AuditDown>),
 }
 
 /// Why the agent's end gives a connection up.

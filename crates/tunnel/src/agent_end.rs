@@ -3,6 +3,7 @@
 //! decides whether to take work, never starts any, and never keeps output; the worker and spool do.
 
 use crate::agent_actions::{AgentAction, DisconnectReason};
+use crate::audit::AgentSide;
 use crate::backoff::Backoff;
 use crate::delivery::{Delivery, Restored};
 use crate::error::ProtocolError;
@@ -88,6 +89,9 @@ pub struct AgentEnd {
     pub(crate) cancels: BTreeMap<u64, AttemptKey>,
     pub(crate) delivery: Delivery,
     pub(crate) frames: VecDeque<AgentFrame>,
+    pub(crate) audit: AgentSide,
+    /// Frames of the audit that wait for the transport.
+    pub(crate) uploads: VecDeque<AgentFrame>,
     pub(crate) actions: VecDeque<AgentAction>,
     pub(crate) ignored: u64,
 }
@@ -111,6 +115,8 @@ impl AgentEnd {
             cancels: BTreeMap::new(),
             delivery: Delivery::default(),
             frames: VecDeque::new(),
+            audit: AgentSide::default(),
+            uploads: VecDeque::new(),
             actions: VecDeque::new(),
             ignored: 0,
         }
@@ -160,6 +166,8 @@ impl AgentEnd {
     fn drop_connection(&mut self) {
         self.actions.retain(outlives_connection);
         self.frames.clear();
+        self.uploads.clear();
+        self.audit = AgentSide::default();
         self.queries.clear();
         self.cancels.clear();
         self.delivery.disconnected();
@@ -254,6 +262,8 @@ fn outlives_connection(action: &AgentAction) -> bool {
         | AgentAction::Query(_)
         | AgentAction::Cancel(_)
         | AgentAction::Drain { .. }
+        // Acknowledgements of the audit too: the next hello brings what the mirror has.
+        | AgentAction::Audit(_)
         | AgentAction::ReadSpool { .. } => false,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::agent_actions::{AgentAction, DisconnectReason};
 use crate::agent_end::{AgentEnd, State};
+use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use crate::frame::{down_name, key, names};
 use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECONNECT_FATAL_MS};
@@ -57,7 +58,13 @@ impl AgentEnd {
             | Down::OutputAck(_)
             | Down::Credit(_)
             | Down::TokenAccepted(_)
-            | Down::RenewNow(_)) => {
+            | Down::RenewNow(_)
+            | Down::AuditState(_)
+            | Down::AuditAck(_)
+            | Down::AuditResend(_)
+            | Down::AuditReject(_)
+            | Down::AuditOpeningsAck(_)
+            | Down::AuditEvidenceAck(_)) => {
                 let frame = down_name(&body);
                 Err(ProtocolError::OutOfOrder { frame, when: "before welcome" })
             }
@@ -103,6 +110,12 @@ impl AgentEnd {
                 self.actions.push_back(AgentAction::RenewNow { within_ms });
                 Ok(())
             }
+            Down::AuditState(state) => self.audit_heard(AuditDown::State(state)),
+            Down::AuditAck(ack) => self.audit_heard(AuditDown::Ack(ack)),
+            Down::AuditResend(resend) => self.audit_heard(AuditDown::Resend(resend)),
+            Down::AuditReject(reject) => self.audit_heard(AuditDown::Reject(reject)),
+            Down::AuditOpeningsAck(ack) => self.audit_heard(AuditDown::OpeningsAck(ack)),
+            Down::AuditEvidenceAck(ack) => self.audit_heard(AuditDown::EvidenceAck(ack)),
         }
     }
 

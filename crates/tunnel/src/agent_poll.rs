@@ -45,7 +45,10 @@ impl AgentEnd {
         match &self.state {
             State::Greeting { .. } => !self.frames.is_empty(),
             State::Up { heartbeat, .. } => {
-                !self.frames.is_empty() || heartbeat.is_due() || self.delivery.has_frame()
+                !self.frames.is_empty()
+                    || heartbeat.is_due()
+                    || !self.uploads.is_empty()
+                    || self.delivery.has_frame()
             }
             State::Waiting { .. } | State::Connecting { .. } | State::Closing => false,
         }
@@ -70,6 +73,9 @@ impl AgentEnd {
         }
         if let Some(report) = self.delivery.next_outcome() {
             return Some(up(Up::Outcome(report)));
+        }
+        if let Some(frame) = self.uploads.pop_front() {
+            return Some(frame);
         }
         self.delivery.next_output().map(|report| up(Up::Output(report)))
     }

@@ -89,6 +89,10 @@ pub(crate) fn up_name(body: &Up) -> &'static str {
         Up::CancelAnswer(_) => "cancel_answer",
         Up::Leaving(_) => "leaving",
         Up::TokenShown(_) => "token_shown",
+        Up::AuditHello(_) => "audit_hello",
+        Up::AuditBatch(_) => "audit_batch",
+        Up::AuditOpenings(_) => "audit_openings",
+        Up::AuditEvidence(_) => "audit_evidence",
         Up::Output(_) => "output",
     }
 }
@@ -110,6 +114,12 @@ pub(crate) fn down_name(body: &Down) -> &'static str {
         Down::Credit(_) => "credit",
         Down::TokenAccepted(_) => "token_accepted",
         Down::RenewNow(_) => "renew_now",
+        Down::AuditState(_) => "audit_state",
+        Down::AuditAck(_) => "audit_ack",
+        Down::AuditResend(_) => "audit_resend",
+        Down::AuditReject(_) => "audit_reject",
+        Down::AuditOpeningsAck(_) => "audit_openings_ack",
+        Down::AuditEvidenceAck(_) => "audit_evidence_ack",
     }
 }
 

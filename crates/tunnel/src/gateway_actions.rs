@@ -1,5 +1,6 @@
 //! What the gateway's end tells its driver. No logic lives here.
 
+use crate::audit::AuditUp;
 use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
 use cortex_model::proto::{
@@ -68,6 +69,8 @@ pub enum GatewayAction {
     TokenShown(String),
     /// The node goes away: offer it nothing more.
     Leaving(String),
+    /// What the node says of its journal. Each upload must get one answer by `GatewayEnd::audit`.
+    Audit(Box<AuditUp>),
     /// The connection is over. Send `last` if the transport takes it, then drop the transport.
     Close {
         /// Why.

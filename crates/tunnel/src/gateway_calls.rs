@@ -64,7 +64,7 @@ impl GatewayEnd {
     ///
     /// # Errors
     /// Nothing was sent; the task can be offered elsewhere.
-    pub fn offer(&mut self, offer: Offer) -> Result<(), OfferError> {
+    pub fn offer(&mut self, mut offer: Offer) -> Result<(), OfferError> {
         let State::Up { drain, .. } = &self.state else { return Err(OfferError::NotUp) };
         if drain.is_some() || self.leaving {
             return Err(OfferError::Draining);
@@ -77,6 +77,7 @@ impl GatewayEnd {
         if !self.offers.insert(offer.offer_id, key, offer.fence) {
             return Err(OfferError::Duplicate);
         }
+        offer.audit_floor.clone_from(&self.audit_floor);
         self.push(Down::Offer(offer));
         Ok(())
     }
@@ -99,6 +100,7 @@ impl GatewayEnd {
             attempt: key.attempt,
             fence,
             session,
+            audit_floor: self.audit_floor.clone(),
         }));
         true
     }

@@ -2,6 +2,7 @@
 //! decides who an agent is, what is appended or what is durable; the driver does, and answers through
 //! the methods here. It holds nothing that matters: dropping it costs a reconnect.
 
+use crate::audit::Uploads;
 use crate::credit::Window;
 use crate::error::ProtocolError;
 use crate::frame::down;
@@ -14,7 +15,9 @@ use cortex_model::limits::{
     OUTPUT_WINDOW, RECONNECT_BASE_MS, RECONNECT_FATAL_MS,
 };
 use cortex_model::proto::gateway_frame::Body as Down;
-use cortex_model::proto::{Credit, Error, GatewayFrame, GatewayHeartbeat, OutputAck, Refuse};
+use cortex_model::proto::{
+    AuditState, Credit, Error, GatewayFrame, GatewayHeartbeat, OutputAck, Refuse,
+};
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -83,6 +86,14 @@ pub struct GatewayEnd {
     /// Acknowledgements of output that wait, one per attempt, in turn.
     pub(crate) ack_order: VecDeque<AttemptKey>,
     pub(crate) acks: BTreeMap<AttemptKey, (u64, AckMode)>,
+    pub(crate) audit_greeted: bool,
+    pub(crate) uploads: Uploads,
+    /// The newest state of the node's journal that waits for the transport.
+    pub(crate) audit_state: Option<AuditState>,
+    /// The newest cosigned checkpoint of the node's journal; every offer and go carries it.
+    pub(crate) audit_floor: String,
+    /// Answers to uploads that wait for the transport, as many as uploads are open.
+    pub(crate) answers: VecDeque<GatewayFrame>,
     pub(crate) actions: VecDeque<GatewayAction>,
     pub(crate) ignored: u64,
 }
@@ -106,6 +117,11 @@ impl GatewayEnd {
             frames: VecDeque::new(),
             ack_order: VecDeque::new(),
             acks: BTreeMap::new(),
+            audit_greeted: false,
+            uploads: Uploads::default(),
+            audit_state: None,
+            audit_floor: String::new(),
+            answers: VecDeque::new(),
             actions: VecDeque::new(),
             ignored: 0,
         }
@@ -122,6 +138,8 @@ impl GatewayEnd {
         let State::Up { heartbeat, .. } = &self.state else { return false };
         !self.frames.is_empty()
             || heartbeat.is_due()
+            || self.audit_state.is_some()
+            || !self.answers.is_empty()
             || self.window.can_grant()
             || !self.ack_order.is_empty()
     }
@@ -137,6 +155,12 @@ impl GatewayEnd {
         }
         if let Some(frame) = self.frames.pop_front() {
             return Some(frame);
+        }
+        if let Some(state) = self.audit_state.take() {
+            return Some(down(Down::AuditState(state)));
+        }
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
         }
         if let Some(output_bytes) = self.window.grant() {
             return Some(down(Down::Credit(Credit { output_bytes })));
@@ -233,6 +257,8 @@ impl GatewayEnd {
         self.frames = VecDeque::new();
         self.ack_order = VecDeque::new();
         self.acks = BTreeMap::new();
+        self.audit_state = None;
+        self.answers = VecDeque::new();
         self.offers = Offers::default();
         let last = refuse.map(|refuse| Box::new(down(Down::Refuse(refuse))));
         self.actions.push_back(GatewayAction::Close { why, last });

@@ -1,5 +1,6 @@
 //! What the gateway's end does with each frame of an agent.
 
+use crate::audit::AuditUp;
 use crate::error::ProtocolError;
 use crate::frame::{check_chunk, check_outcome, key, up_name};
 use crate::gateway_actions::{CloseReason, GatewayAction};
@@ -99,6 +100,10 @@ impl GatewayEnd {
                 self.actions.push_back(GatewayAction::TokenShown(shown.token));
                 Ok(())
             }
+            Up::AuditHello(hello) => self.audit_heard(AuditUp::Hello(hello)),
+            Up::AuditBatch(batch) => self.audit_heard(AuditUp::Batch(batch)),
+            Up::AuditOpenings(openings) => self.audit_heard(AuditUp::Openings(openings)),
+            Up::AuditEvidence(evidence) => self.audit_heard(AuditUp::Evidence(evidence)),
             Up::Output(report) => self.output(report),
         }
     }

@@ -12,6 +12,8 @@ mod agent_calls;
 mod agent_end;
 mod agent_frames;
 mod agent_poll;
+mod audit;
+mod audit_calls;
 mod backoff;
 mod credit;
 mod delivery;
@@ -28,6 +30,7 @@ mod rivals;
 
 pub use agent_actions::{AgentAction, ClaimResult, DisconnectReason};
 pub use agent_end::{AgentConfig, AgentEnd, HelloState};
+pub use audit::{AuditDown, AuditError, AuditRoom, AuditUp};
 pub use delivery::{BadChunk, Restored};
 pub use error::ProtocolError;
 pub use gateway_actions::{AckMode, CloseReason, GatewayAction, OfferError};

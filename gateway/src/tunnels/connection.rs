@@ -232,6 +232,7 @@ impl Connection {
                 let fault = Fault::new(Code::Unauthenticated, "this gateway takes no newer token");
                 self.end.refuse((&fault).into(), 0);
             }
+            GatewayAction::Audit(said) => self.audit(*said),
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
                 self.announce(|p| {

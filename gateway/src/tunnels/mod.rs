@@ -1,6 +1,7 @@
 //! Agents' tunnels: one task per connection drives the pure machine of `cortex-tunnel`. Which connection of a
 //! node counts is kept here; it never decides about a task.
 
+mod audit;
 mod connection;
 mod dispatch;
 mod flow;

@@ -39,6 +39,8 @@ pub fn generate(out: &Path) -> Result<()> {
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .bytes(".cortex.v1.OutputChunk.data")
+        .bytes(".cortex.v1.AuditBatch.records")
+        .bytes(".cortex.v1.AuditOpenings.openings")
         .compile_fds(descriptors)
         .context("generating Rust")
 }

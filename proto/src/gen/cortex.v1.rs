@@ -767,7 +767,10 @@ impl TaskState {
 /// What an agent sends.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentFrame {
-    #[prost(oneof = "agent_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 80")]
+    #[prost(
+        oneof = "agent_frame::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 50, 51, 52, 53, 80"
+    )]
     pub body: ::core::option::Option<agent_frame::Body>,
 }
 /// Nested message and enum types in `AgentFrame`.
@@ -792,6 +795,14 @@ pub mod agent_frame {
         Leaving(super::Leaving),
         #[prost(message, tag = "20")]
         TokenShown(super::TokenShown),
+        #[prost(message, tag = "50")]
+        AuditHello(super::AuditHello),
+        #[prost(message, tag = "51")]
+        AuditBatch(super::AuditBatch),
+        #[prost(message, tag = "52")]
+        AuditOpenings(super::AuditOpenings),
+        #[prost(message, tag = "53")]
+        AuditEvidence(super::AuditEvidence),
         #[prost(message, tag = "80")]
         Output(super::OutputReport),
     }
@@ -801,7 +812,7 @@ pub mod agent_frame {
 pub struct GatewayFrame {
     #[prost(
         oneof = "gateway_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55"
     )]
     pub body: ::core::option::Option<gateway_frame::Body>,
 }
@@ -837,6 +848,18 @@ pub mod gateway_frame {
         TokenAccepted(super::TokenAccepted),
         #[prost(message, tag = "21")]
         RenewNow(super::RenewNow),
+        #[prost(message, tag = "50")]
+        AuditState(super::AuditState),
+        #[prost(message, tag = "51")]
+        AuditAck(super::AuditAck),
+        #[prost(message, tag = "52")]
+        AuditResend(super::AuditResend),
+        #[prost(message, tag = "53")]
+        AuditReject(super::AuditReject),
+        #[prost(message, tag = "54")]
+        AuditOpeningsAck(super::AuditOpeningsAck),
+        #[prost(message, tag = "55")]
+        AuditEvidenceAck(super::AuditEvidenceAck),
     }
 }
 /// Opens a connection. Sent once, first.
@@ -1045,6 +1068,11 @@ pub struct Offer {
     /// Identifies this offer in Claim, Busy, Go and NoGo.
     #[prost(uint64, tag = "12")]
     pub offer_id: u64,
+    /// The newest cosigned checkpoint of the node's journal that the gateway knows (a signed note with the
+    /// cosignature of the mirror), or empty when none was ever made. The agent answers BUSY_REASON_UNABLE when
+    /// its journal is shorter than this, or another one at this size.
+    #[prost(string, tag = "20")]
+    pub audit_floor: ::prost::alloc::string::String,
 }
 /// The node takes the offer: it holds a slot and waits for Go.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1108,6 +1136,9 @@ pub struct Go {
     /// The session that claimed; another one must not start it.
     #[prost(string, tag = "6")]
     pub session: ::prost::alloc::string::String,
+    /// As in Offer, as it is now. Checked before the intent is written: a journal below its floor refuses.
+    #[prost(string, tag = "20")]
+    pub audit_floor: ::prost::alloc::string::String,
 }
 /// The claim came too late or was refused: forget it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1311,6 +1342,176 @@ pub struct RenewNow {
     #[prost(uint32, tag = "1")]
     pub within_ms: u32,
 }
+/// What the agent says first of its journal; once per connection, before any upload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditHello {
+    /// Key that signs the journal's checkpoints: `<name>+<key id>+<base64 of type and key>`. Its name is the
+    /// checkpoints' origin.
+    #[prost(string, tag = "1")]
+    pub vkey: ::prost::alloc::string::String,
+    /// The log's id: 64 hex digits, the leaf hash of its first record.
+    #[prost(string, tag = "2")]
+    pub log: ::prost::alloc::string::String,
+    /// Records in the journal.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// Signed checkpoint of that size.
+    #[prost(string, tag = "4")]
+    pub head_note: ::prost::alloc::string::String,
+    /// The newest checkpoint with the mirror's cosignature that the agent holds; empty when it never got one.
+    #[prost(string, tag = "5")]
+    pub newest_cosigned: ::prost::alloc::string::String,
+    /// 16 random bytes, new with every start of the agent; also in its `session.open` record.
+    #[prost(bytes = "vec", tag = "6")]
+    pub session_nonce: ::prost::alloc::vec::Vec<u8>,
+    /// Format of the records, "cortex-audit/1". The mirror refuses others.
+    #[prost(string, tag = "7")]
+    pub format: ::prost::alloc::string::String,
+}
+/// Consecutive records, and a checkpoint that covers exactly what is stored once they are.
+/// At most 4,096 records, 192 KiB and four unanswered batches.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditBatch {
+    /// Identifies the upload on this connection; from 1, each number once.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Number of the first record.
+    #[prost(uint64, tag = "2")]
+    pub first_seq: u64,
+    /// Number of records, at least 1.
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+    /// How `records` is written.
+    #[prost(enumeration = "AuditEncoding", tag = "4")]
+    pub encoding: i32,
+    /// The records.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub records: ::prost::bytes::Bytes,
+    /// Checkpoint of size `first_seq` + `count`, signed by the journal's key.
+    #[prost(string, tag = "6")]
+    pub note: ::prost::alloc::string::String,
+}
+/// The values behind the commitments of consecutive records. Only of records that were acknowledged; in order, and
+/// without a gap: a record without openings counts too. At most 704 KiB and two unanswered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditOpenings {
+    /// Identifies the upload on this connection.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Number of the first record this is about.
+    #[prost(uint64, tag = "2")]
+    pub first_seq: u64,
+    /// Number of records, at least 1.
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+    /// Lines "<seq> <opening>", ascending by seq, each ended by a line feed; as in a bundle (docs/journal-format.md).
+    #[prost(bytes = "bytes", tag = "4")]
+    pub openings: ::prost::bytes::Bytes,
+}
+/// Checkpoints that contradict each other or the journal, found by the agent. At most one unanswered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditEvidence {
+    /// Identifies the upload on this connection.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Signed notes, at most eight.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What they show, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The mirror's answer to AuditHello; sent again whenever something of it changes. It replaces what came before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditState {
+    /// The first record that is not stored. Authoritative for storage: it may be below the cosigned size when storage
+    /// lost records, and then the agent sends the same bytes again.
+    #[prost(uint64, tag = "1")]
+    pub resume_from: u64,
+    /// The newest checkpoint of this log with the mirror's cosignature; empty when there is none. The agent checks it
+    /// against its journal: shorter than its size is a rollback, another root a fork; then it takes no work.
+    #[prost(string, tag = "2")]
+    pub cosigned_note: ::prost::alloc::string::String,
+    /// Where the log stands.
+    #[prost(enumeration = "AuditStanding", tag = "3")]
+    pub standing: i32,
+    /// Why, for people; empty when active.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Batches that may be unanswered at a time; 0: send none until another AuditState comes.
+    #[prost(uint32, tag = "5")]
+    pub max_batches: u32,
+    /// Openings of records below this are stored, or were never wanted.
+    #[prost(uint64, tag = "6")]
+    pub openings_from: u64,
+    /// The mirror's key. For a node that pinned none; it never replaces a pinned one.
+    #[prost(string, tag = "7")]
+    pub mirror_vkey: ::prost::alloc::string::String,
+}
+/// The batch is stored durably. Counts only when the note is valid, of this log, cosigned by the mirror's pinned key,
+/// and at least as long as the batch's end; anything else is to be ignored and reported.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditAck {
+    /// The upload this answers.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The newest checkpoint, with the mirror's cosignature.
+    #[prost(string, tag = "2")]
+    pub cosigned_note: ::prost::alloc::string::String,
+    /// The first record that is not stored.
+    #[prost(uint64, tag = "3")]
+    pub resume_from: u64,
+}
+/// The upload was not taken: there is a gap before it, or no mirror can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditResend {
+    /// The upload this answers.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Send uploads of this kind again from this record on.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// But not before this many milliseconds.
+    #[prost(uint32, tag = "3")]
+    pub after_ms: u32,
+}
+/// The upload, or AuditHello, was refused. After FORK, ROLLBACK, WRONG_KEY and QUARANTINED the agent sends no more
+/// on this connection, keeps the evidence and takes no work.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditReject {
+    /// The upload this answers; 0: the hello.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Why.
+    #[prost(enumeration = "AuditRejectCode", tag = "2")]
+    pub code: i32,
+    /// The first record that is wrong, where one can be named.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// In words.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
+    /// Signed notes that prove it, where it is a contradiction.
+    #[prost(string, repeated, tag = "5")]
+    pub evidence_notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The openings are stored durably.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditOpeningsAck {
+    /// The upload this answers.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Openings of records below this are stored.
+    #[prost(uint64, tag = "2")]
+    pub openings_from: u64,
+}
+/// The evidence is stored durably.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditEvidenceAck {
+    /// The upload this answers.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
 /// How far an attempt has come on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1387,6 +1588,122 @@ impl BusyReason {
             "BUSY_REASON_KNOWN_ATTEMPT" => Some(Self::KnownAttempt),
             "BUSY_REASON_LEAVING" => Some(Self::Leaving),
             "BUSY_REASON_UNABLE" => Some(Self::Unable),
+            _ => None,
+        }
+    }
+}
+/// How the records of a batch are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditEncoding {
+    Unspecified = 0,
+    /// The records' bytes as stored, each followed by a line feed.
+    Ndjson = 1,
+}
+impl AuditEncoding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_ENCODING_UNSPECIFIED",
+            Self::Ndjson => "AUDIT_ENCODING_NDJSON",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_ENCODING_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_ENCODING_NDJSON" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+}
+/// What a node's journal is worth to the mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditStanding {
+    Unspecified = 0,
+    /// Everything fits.
+    Active = 1,
+    /// Something is missing or was invalid; a person should look. Work goes on.
+    Suspect = 2,
+    /// Two histories, or a rolled back one, were signed by its key. The node gets no work.
+    Quarantined = 3,
+    /// Closed by an operator; a successor may name it.
+    Retired = 4,
+}
+impl AuditStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_STANDING_UNSPECIFIED",
+            Self::Active => "AUDIT_STANDING_ACTIVE",
+            Self::Suspect => "AUDIT_STANDING_SUSPECT",
+            Self::Quarantined => "AUDIT_STANDING_QUARANTINED",
+            Self::Retired => "AUDIT_STANDING_RETIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_STANDING_ACTIVE" => Some(Self::Active),
+            "AUDIT_STANDING_SUSPECT" => Some(Self::Suspect),
+            "AUDIT_STANDING_QUARANTINED" => Some(Self::Quarantined),
+            "AUDIT_STANDING_RETIRED" => Some(Self::Retired),
+            _ => None,
+        }
+    }
+}
+/// Why an upload was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditRejectCode {
+    Unspecified = 0,
+    /// Bytes, form, chain, root or signature are wrong. Three times in a row make the node suspect.
+    Invalid = 1,
+    /// Another record stands at this place, and both were signed.
+    Fork = 2,
+    /// The journal is shorter than a checkpoint that was cosigned.
+    Rollback = 3,
+    /// The key is not the one of this log.
+    WrongKey = 4,
+    /// The node is quarantined or the log retired: nothing is taken.
+    Quarantined = 5,
+    /// Larger than may be.
+    TooLarge = 6,
+}
+impl AuditRejectCode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_REJECT_CODE_UNSPECIFIED",
+            Self::Invalid => "AUDIT_REJECT_CODE_INVALID",
+            Self::Fork => "AUDIT_REJECT_CODE_FORK",
+            Self::Rollback => "AUDIT_REJECT_CODE_ROLLBACK",
+            Self::WrongKey => "AUDIT_REJECT_CODE_WRONG_KEY",
+            Self::Quarantined => "AUDIT_REJECT_CODE_QUARANTINED",
+            Self::TooLarge => "AUDIT_REJECT_CODE_TOO_LARGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_REJECT_CODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_REJECT_CODE_INVALID" => Some(Self::Invalid),
+            "AUDIT_REJECT_CODE_FORK" => Some(Self::Fork),
+            "AUDIT_REJECT_CODE_ROLLBACK" => Some(Self::Rollback),
+            "AUDIT_REJECT_CODE_WRONG_KEY" => Some(Self::WrongKey),
+            "AUDIT_REJECT_CODE_QUARANTINED" => Some(Self::Quarantined),
+            "AUDIT_REJECT_CODE_TOO_LARGE" => Some(Self::TooLarge),
             _ => None,
         }
     }

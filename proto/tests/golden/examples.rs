@@ -1,6 +1,6 @@
 //! Compares each example with its golden file.
 
-use crate::{blessing, durable, folder, frames, hex, registry};
+use crate::{audit, blessing, durable, folder, frames, hex, registry};
 use prost::Message;
 use std::fmt::Debug;
 
@@ -34,6 +34,7 @@ fn all() -> Vec<Example> {
     let mut all = durable::examples();
     all.extend(frames::examples());
     all.extend(registry::examples());
+    all.extend(audit::examples());
     all
 }
 

@@ -160,6 +160,7 @@ fn down() -> Vec<Example> {
         attempt: 2,
         fence: 18,
         session: SESSION.into(),
+        ..Go::default()
     };
     let query =
         Query { query_id: 5, workspace: workspace.clone(), task_id: task_id.clone(), attempt: 2 };
@@ -223,5 +224,6 @@ fn offer() -> Offer {
         run_timeout_ms: 90_000,
         output_limit_bytes: 1 << 33,
         offer_id: 9,
+        ..Offer::default()
     }
 }

@@ -4,6 +4,7 @@
 //! With `CORTEX_BLESS=1` missing files are created and new fields are added to the list. A file or a
 //! line that exists is never changed: if it would have to be, the change of the contract is wrong.
 
+mod audit;
 mod descriptors;
 mod durable;
 mod examples;

@@ -38,7 +38,7 @@ fn actions(gateway: &mut GatewayEnd) -> Vec<GatewayAction> {
     std::iter::from_fn(|| gateway.poll_action()).collect()
 }
 
-fn frames(gateway: &mut GatewayEnd) -> Vec<Down> {
+pub(crate) fn frames(gateway: &mut GatewayEnd) -> Vec<Down> {
     std::iter::from_fn(|| gateway.poll_frame()).filter_map(|frame| frame.body).collect()
 }
 

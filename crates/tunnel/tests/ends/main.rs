@@ -4,6 +4,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "any other frame fails the test")]
 
 mod agent;
+mod audit;
 mod delivery;
 mod gateway;
 mod tokens;
@@ -49,6 +50,7 @@ fn go(id: u64) -> Go {
         attempt: 1,
         fence: 8,
         session: "s1".into(),
+        ..Go::default()
     }
 }
 

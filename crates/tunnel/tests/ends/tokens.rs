@@ -13,7 +13,7 @@ fn a_newer_token_goes_up_and_its_end_comes_down() {
     let mut agent = agent_up(0);
     agent.show_token("a.b.c".into());
     let shown = Up::TokenShown(TokenShown { token: "a.b.c".into() });
-    assert_eq!(frames(&mut agent), [shown.clone()]);
+    assert_eq!(frames(&mut agent), std::slice::from_ref(&shown));
 
     let mut gateway = gateway_up();
     gateway.handle_frame(up(shown), NOW).unwrap();

@@ -1,5 +1,6 @@
 //! The node: a driver of the agent's end, with a worker, a journal and a spool in memory.
 
+use crate::audit::Journal;
 use crate::gateway::key_of;
 use crate::world::{Link, World, content, key};
 use cortex_model::proto::agent_frame::Body as Up;
@@ -32,7 +33,8 @@ struct Entry {
 }
 
 pub(crate) struct Node {
-    end: AgentEnd,
+    pub(crate) end: AgentEnd,
+    pub(crate) audit: Journal,
     sessions: u32,
     journal: BTreeMap<AttemptKey, Entry>,
     claims: BTreeSet<AttemptKey>,
@@ -49,6 +51,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         Node {
             end: machine(1),
+            audit: Journal::default(),
             sessions: 1,
             journal: BTreeMap::new(),
             claims: BTreeSet::new(),
@@ -65,7 +68,9 @@ impl Node {
     }
 
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.running.is_empty() && self.journal.values().all(|entry| entry.released)
+        self.running.is_empty()
+            && self.journal.values().all(|entry| entry.released)
+            && self.audit.owes_nothing()
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -86,6 +91,7 @@ impl World {
     pub(crate) fn step_node(&mut self) {
         self.node_receives();
         self.node_works();
+        self.audit_works();
         self.node_answers_late();
         self.node.end.handle_timeout(self.now);
         let head = JournalHead { size: self.node.journal.len() as u64, leaf: String::new() };
@@ -141,8 +147,9 @@ impl World {
                 self.node.dialling = Some(self.delay());
             }
             AgentAction::Disconnect(why) => self.node_gives_up(&why),
-            AgentAction::Welcomed { .. }
-            | AgentAction::Refused { .. }
+            AgentAction::Welcomed { .. } => self.audit_begins(),
+            AgentAction::Audit(news) => self.audit_news(*news),
+            AgentAction::Refused { .. }
             | AgentAction::TokenAccepted { .. }
             | AgentAction::RenewNow { .. }
             | AgentAction::Drain { .. } => {}

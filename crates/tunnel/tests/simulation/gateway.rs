@@ -1,12 +1,13 @@
 //! The gateways: drivers of the gateway's end, with a scheduler's view of tasks and a store that is
 //! slow, sometimes fails, and finishes what it was given even when its gateway is gone.
 
+use crate::audit::Mirror;
 use crate::world::{Pipe, WINDOW, World, content, key};
 use cortex_model::proto::{
     AttemptPhase, Error, Offer, OutcomeReport, OutputChunk, Query, TaskSpec,
 };
 use cortex_model::{AttemptKey, Code, Fault, Tick, UnixMillis};
-use cortex_tunnel::{AckMode, CloseReason, GatewayAction, GatewayConfig, GatewayEnd};
+use cortex_tunnel::{AckMode, AuditUp, CloseReason, GatewayAction, GatewayConfig, GatewayEnd};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ enum Append {
     Start { offer_id: u64, key: AttemptKey, fence: u64 },
     Output { key: AttemptKey, chunk: OutputChunk },
     Outcome { key: AttemptKey, report: Box<OutcomeReport> },
+    Audit(Box<AuditUp>),
 }
 
 pub(crate) struct Gateway {
@@ -53,6 +55,7 @@ pub(crate) struct Store {
     outcomes: BTreeMap<AttemptKey, OutcomeReport>,
     durable: BTreeMap<AttemptKey, u64>,
     ids: u64,
+    pub(crate) mirror: Mirror,
 }
 
 impl Store {
@@ -65,6 +68,7 @@ impl Store {
             outcomes: BTreeMap::new(),
             durable: BTreeMap::new(),
             ids: 0,
+            mirror: Mirror::default(),
         }
     }
 
@@ -89,7 +93,7 @@ impl Store {
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("{:#?}\ndurable {:?}", self.tasks, self.durable)
+        format!("{:#?}\ndurable {:?}\n{:?}", self.tasks, self.durable, self.mirror)
     }
 
     fn id(&mut self) -> u64 {
@@ -204,6 +208,7 @@ impl World {
                     self.release(&key);
                 }
             }
+            GatewayAction::Audit(said) => gateway.appends.send(Append::Audit(said), at),
             GatewayAction::CancelAnswer { .. }
             | GatewayAction::Heartbeat(_)
             | GatewayAction::TokenShown(_)
@@ -244,6 +249,7 @@ impl World {
                 Append::Start { offer_id, key, fence } => self.start(link, offer_id, &key, fence),
                 Append::Output { key, chunk } => self.store_output(link, &key, &chunk),
                 Append::Outcome { key, report } => self.finish(link, &key, *report),
+                Append::Audit(said) => self.mirror_hears(link, *said),
             }
         }
         let store = &self.store;

@@ -31,10 +31,12 @@ pub(crate) struct Totals {
     pub(crate) finished: u64,
     pub(crate) ignored: u64,
     pub(crate) bytes: u64,
+    pub(crate) audit_gaps: u64,
+    pub(crate) audit_losses: u64,
 }
 
 impl Totals {
-    fn fields(&mut self) -> [&mut u64; 17] {
+    fn fields(&mut self) -> [&mut u64; 19] {
         [
             &mut self.connections,
             &mut self.cuts,
@@ -53,6 +55,8 @@ impl Totals {
             &mut self.finished,
             &mut self.ignored,
             &mut self.bytes,
+            &mut self.audit_gaps,
+            &mut self.audit_losses,
         ]
     }
 
@@ -224,6 +228,7 @@ impl World {
                 let grace = self.rng.u32(0..2_000);
                 self.gateways[link].end.drain(grace, self.now);
             }
+            6 => self.mirror_loses(link),
             _ => {}
         }
     }
@@ -248,7 +253,7 @@ impl World {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        self.store.all_finished() && self.node.owes_nothing()
+        self.store.all_finished() && self.store.mirror.is_complete() && self.node.owes_nothing()
     }
 
     pub(crate) fn describe(&self) -> String {

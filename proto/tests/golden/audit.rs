@@ -1,0 +1,101 @@
+//! Examples of what travels about the node's journal, and of dispatches that carry its floor.
+
+use crate::examples::{Example, example};
+use crate::values::{SESSION, TASK};
+use cortex_proto::v1::*;
+use prost::bytes::Bytes;
+
+const LOG: &str = "b00459f4f810eea4976b6241f2e12c0aafeee9181f188cfed2482d21adca2851";
+const NOTE: &str = "cortex.example/audit/n1/b00459f4f810eea4976b6241f2e12c0a\n5\n\
+    Q5HFTyqCXYZwttEWsFWAwT4IGgRoKRlkhJRjlN+rko4=\n\n\
+    \u{2014} cortex.example/audit/n1/b00459f4f810eea4976b6241f2e12c0a TLUC7ezu88Md\n";
+
+pub(crate) fn examples() -> Vec<Example> {
+    let mut all = up();
+    all.extend(down());
+    all
+}
+
+fn up() -> Vec<Example> {
+    use agent_frame::Body;
+    let agent = |name, body| example(name, AgentFrame { body: Some(body) });
+    let hello = AuditHello {
+        vkey: "cortex.example/audit/n1/b00459f4f810eea4976b6241f2e12c0a+4cb502ed+AYqI".into(),
+        log: LOG.into(),
+        size: 9,
+        head_note: NOTE.into(),
+        newest_cosigned: NOTE.into(),
+        session_nonce: vec![7; 16],
+        format: "cortex-audit/1".into(),
+    };
+    let batch = AuditBatch {
+        id: 3,
+        first_seq: 5,
+        count: 2,
+        encoding: AuditEncoding::Ndjson.into(),
+        records: Bytes::from_static(b"{\"seq\":5}\n{\"seq\":6}\n"),
+        note: NOTE.into(),
+    };
+    let openings = AuditOpenings {
+        id: 4,
+        first_seq: 5,
+        count: 2,
+        openings: Bytes::from_static(b"6 WyJhIl0\n"),
+    };
+    let evidence =
+        AuditEvidence { id: 5, notes: vec![NOTE.into()], reason: "another root at 5".into() };
+    vec![
+        agent("agent-audit-hello", Body::AuditHello(hello)),
+        agent("agent-audit-batch", Body::AuditBatch(batch)),
+        agent("agent-audit-openings", Body::AuditOpenings(openings)),
+        agent("agent-audit-evidence", Body::AuditEvidence(evidence)),
+    ]
+}
+
+fn down() -> Vec<Example> {
+    use gateway_frame::Body;
+    let gateway = |name, body| example(name, GatewayFrame { body: Some(body) });
+    let state = AuditState {
+        resume_from: 5,
+        cosigned_note: NOTE.into(),
+        standing: AuditStanding::Suspect.into(),
+        reason: "a dispatch was not recorded".into(),
+        max_batches: 4,
+        openings_from: 4,
+        mirror_vkey: "cortex.example/mirror/m1+8004e3a1+BIE5".into(),
+    };
+    let reject = AuditReject {
+        id: 3,
+        code: AuditRejectCode::Fork.into(),
+        seq: 5,
+        detail: "another record 5 was signed".into(),
+        evidence_notes: vec![NOTE.into()],
+    };
+    let ack = AuditAck { id: 3, cosigned_note: NOTE.into(), resume_from: 7 };
+    let go = Go {
+        offer_id: 9,
+        workspace: "default".into(),
+        task_id: TASK.into(),
+        attempt: 2,
+        fence: 18,
+        session: SESSION.into(),
+        audit_floor: NOTE.into(),
+    };
+    let offer = Offer { offer_id: 9, audit_floor: NOTE.into(), ..Offer::default() };
+    vec![
+        gateway("gateway-audit-state", Body::AuditState(state)),
+        gateway("gateway-audit-ack", Body::AuditAck(ack)),
+        gateway(
+            "gateway-audit-resend",
+            Body::AuditResend(AuditResend { id: 3, from: 2, after_ms: 500 }),
+        ),
+        gateway("gateway-audit-reject", Body::AuditReject(reject)),
+        gateway(
+            "gateway-audit-openings-ack",
+            Body::AuditOpeningsAck(AuditOpeningsAck { id: 4, openings_from: 7 }),
+        ),
+        gateway("gateway-audit-evidence-ack", Body::AuditEvidenceAck(AuditEvidenceAck { id: 5 })),
+        gateway("gateway-go-with-floor", Body::Go(go)),
+        gateway("gateway-offer-with-floor", Body::Offer(offer)),
+    ]
+}
