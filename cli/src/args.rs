@@ -38,6 +38,9 @@ pub(crate) struct Global {
     /// Data directory of the server to talk to [default: $XDG_DATA_HOME/cortex or ~/.local/share/cortex]
     #[arg(long, global = true, env = "CORTEX_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Server to talk to, as 'cortex context list' names it [default: the one in use]
+    #[arg(long, global = true, env = "CORTEX_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// Print JSON with stable fields; errors become an object on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,

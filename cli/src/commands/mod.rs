@@ -12,6 +12,7 @@ mod version;
 
 use crate::args::{Cli, Command, Global};
 use crate::client::{self, Client, Target};
+use crate::context::Contexts;
 use crate::error::CliError;
 
 /// What every command may need: where the server is, how to print.
@@ -27,7 +28,19 @@ impl Session {
 
     /// Where the server is.
     pub(crate) fn target(&self) -> Result<Target, CliError> {
-        Ok(Target::new(client::data_dir(self.global.data_dir.as_deref())?))
+        let global = &self.global;
+        if let Some(dir) = global.data_dir.as_deref().filter(|d| !d.as_os_str().is_empty()) {
+            return Ok(Target::new(dir.to_owned()));
+        }
+        if let Some(name) = &global.context {
+            return Contexts::required()?.target(name);
+        }
+        if let Some(contexts) = Contexts::of_user()
+            && let Some(name) = contexts.current()?
+        {
+            return contexts.target(&name);
+        }
+        Ok(Target::new(client::data_dir(None)?))
     }
 
     /// A connection to it.
@@ -35,9 +48,12 @@ impl Session {
         self.target()?.connect().await
     }
 
-    /// Who asks.
-    pub(crate) fn actor(&self) -> Result<cortex_model::proto::Actor, CliError> {
-        crate::actor::resolve(&self.global)
+    /// Who asks, where this program must or wants to say so. Else it is whoever holds the token.
+    pub(crate) fn actor(&self) -> Result<Option<cortex_model::proto::Actor>, CliError> {
+        if self.target()?.names_anybody() || crate::actor::is_named(&self.global) {
+            return crate::actor::resolve(&self.global).map(Some);
+        }
+        Ok(None)
     }
 }
 

@@ -7,7 +7,7 @@ mod tokens;
 
 pub(crate) use join::{Machine, Signing};
 pub(crate) use settle::settle;
-pub use tokens::{local_join_token, root_token};
+pub use tokens::Registrar;
 
 use crate::status::log_fault;
 use cortex_log::{Commit, CommitId, EventLog, Expect, Key, LogError, Recorded, Rev, Space, Tail};

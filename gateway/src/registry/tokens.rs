@@ -61,57 +61,78 @@ impl Registry {
     }
 }
 
-/// Makes a token for the holder of a server's data directory: it may do everything, in every workspace.
-///
-/// # Errors
-/// The log's.
-pub async fn root_token(
-    log: Arc<dyn EventLog>,
-    authority: &Authority,
-    holder: &str,
-    ttl_ms: u64,
-) -> Result<TokenText, Fault> {
-    let user = UserGrant { role: Role::Root, holder: program(holder) };
-    let note = "of a server's data directory".to_owned();
-    make(log, authority, Grant::User(user), ttl_ms, holder, note).await
+/// Makes the tokens that a server itself needs, straight into the log: it also runs before the gateway serves.
+#[derive(Clone)]
+pub struct Registrar {
+    registry: Arc<Registry>,
+    authority: Arc<Authority>,
+    holder: Actor,
 }
 
-/// Makes a join token, good once, for the agent beside a server.
-///
-/// # Errors
-/// The log's.
-pub async fn local_join_token(
-    log: Arc<dyn EventLog>,
-    authority: &Authority,
-    holder: &str,
-) -> Result<TokenText, Fault> {
-    let join = JoinGrant {
-        uses: 1,
-        require_approval: false,
-        labels: std::collections::BTreeMap::new(),
-        node: None,
-    };
-    let note = "for the agent beside the server".to_owned();
-    make(log, authority, Grant::Join(join), 0, holder, note).await
-}
+impl Registrar {
+    /// For the server of this name.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>, authority: Arc<Authority>, holder: &str) -> Registrar {
+        let (registry, _) = Registry::new(log, holder, 0);
+        // It follows nothing, so it waits for nothing either.
+        registry.applied.send_replace(u64::MAX);
+        let (kind, id) = (ActorKind::Program, holder.to_owned());
+        let holder = Actor { kind, id, model: String::new(), on_behalf_of: String::new() };
+        Registrar { registry: Arc::new(registry), authority, holder }
+    }
 
-async fn make(
-    log: Arc<dyn EventLog>,
-    authority: &Authority,
-    grant: Grant,
-    ttl_ms: u64,
-    holder: &str,
-    note: String,
-) -> Result<TokenText, Fault> {
-    let (registry, _) = Registry::new(log, holder, 0);
-    registry.applied.send_replace(u64::MAX);
-    let (workspace, now) = (Workspace::default_workspace(), crate::clock::now());
-    let actor = program(holder);
-    let made = registry.create_token(authority, &workspace, grant, ttl_ms, &actor, note, now);
-    made.await.map(|(text, _)| text)
-}
+    /// A token for the holder of a server's data directory: it may do everything, in every workspace. `None` when the one
+    /// that is there is good for at least half of `ttl_ms`.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn root_token(
+        &self,
+        there: Option<&str>,
+        ttl_ms: u64,
+    ) -> Result<Option<TokenText>, Fault> {
+        if let Some(token) = there.and_then(|text| TokenText::parse(text).ok())
+            && self.lasts(&token, ttl_ms / 2).await?
+        {
+            return Ok(None);
+        }
+        let user = UserGrant { role: Role::Root, holder: self.holder.clone() };
+        let note = "of a server's data directory".to_owned();
+        self.make(Grant::User(user), ttl_ms, note).await.map(Some)
+    }
 
-fn program(id: &str) -> Actor {
-    let id = id.to_owned();
-    Actor { kind: ActorKind::Program, id, model: String::new(), on_behalf_of: String::new() }
+    async fn lasts(&self, token: &TokenText, ms: u64) -> Result<bool, Fault> {
+        let id = token_aggregate(&token.id);
+        let there = self.registry.load(token.workspace.as_str(), &id).await?;
+        let Some((Record::Token(record), _)) = there else { return Ok(false) };
+        let later = crate::clock::now() + ms;
+        let good = record.user(&token.secret_hash(), later).is_ok_and(|u| u.role == Role::Root);
+        Ok(good && token.ca == self.authority.fingerprint())
+    }
+
+    /// A join token, good once, for the agent beside the server.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn join_token(&self) -> Result<TokenText, Fault> {
+        let labels = std::collections::BTreeMap::new();
+        let join = JoinGrant { uses: 1, require_approval: false, labels, node: None };
+        let note = "for the agent beside the server".to_owned();
+        self.make(Grant::Join(join), 0, note).await
+    }
+
+    async fn make(&self, grant: Grant, ttl_ms: u64, note: String) -> Result<TokenText, Fault> {
+        let (workspace, now) = (Workspace::default_workspace(), crate::clock::now());
+        let registry = &self.registry;
+        let made = registry.create_token(
+            &self.authority,
+            &workspace,
+            grant,
+            ttl_ms,
+            &self.holder,
+            note,
+            now,
+        );
+        made.await.map(|(text, _)| text)
+    }
 }
