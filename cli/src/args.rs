@@ -1,7 +1,9 @@
 //! The command line as a whole: global flags and the list of commands. Each command's own flags
 //! stand in its file. It never checks values that the server's rules decide.
 
-use crate::commands::{completions, gateway, node, run, scheduler, task, up};
+use crate::commands::{
+    ca, completions, context, gateway, login, node, run, scheduler, task, token, up,
+};
 use crate::error::CliError;
 use crate::exit;
 use clap::{Args, Parser, Subcommand};
@@ -78,9 +80,22 @@ pub(crate) enum Command {
     /// Submit, find, follow and settle tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// See the nodes
+    /// See the nodes, and decide which of them may be here
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Make, list and revoke tokens: for machines that join, for people and programs
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make, show and change a deployment's keys
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Keep a server and your token for it
+    Login(login::LoginArgs),
+    /// Say who the server takes you for
+    Whoami,
+    /// List and choose the servers you logged in to
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Print the versions of this program and of the server
     Version,
     /// Print a completion script for a shell

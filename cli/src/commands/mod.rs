@@ -1,14 +1,19 @@
 //! The commands: one file each. This file only brings a parsed command line to its command.
 
 pub(crate) mod backup;
+pub(crate) mod ca;
 pub(crate) mod completions;
+pub(crate) mod context;
 pub(crate) mod gateway;
+pub(crate) mod login;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod scheduler;
 pub(crate) mod task;
+pub(crate) mod token;
 pub(crate) mod up;
 mod version;
+mod whoami;
 
 use crate::args::{Cli, Command, Global};
 use crate::client::{self, Client, Target};
@@ -68,6 +73,11 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),
+        Command::Token(command) => token::run(&session, command).await.map(|()| 0),
+        Command::Ca(command) => ca::run(&session, command).map(|()| 0),
+        Command::Login(args) => login::run(&session, args).await.map(|()| 0),
+        Command::Whoami => whoami::run(&session).await.map(|()| 0),
+        Command::Context(command) => context::run(&session, command).map(|()| 0),
         Command::Version => version::run(&session).await.map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
     }

@@ -131,16 +131,21 @@ pub(crate) async fn run(session: &Session, command: CreateCommand) -> Result<(),
     }
     render::line(&answer.text)?;
     let until = words::time(token.expires_at_ms);
-    render::note(&format!("token {} is valid until {until}; its text is not shown again", token.token_id));
+    render::note(&format!(
+        "token {} is valid until {until}; its text is not shown again",
+        token.token_id
+    ));
     Ok(())
 }
 
 fn join(args: &NodeArgs) -> Result<pb::JoinGrant, CliError> {
     let mut labels = BTreeMap::new();
     for label in &args.labels {
-        let (key, value) = label.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-            CliError::new(Code::Usage, format!("{label:?} is no label")).with_hint("write KEY=VALUE")
-        })?;
+        let (key, value) =
+            label.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+                CliError::new(Code::Usage, format!("{label:?} is no label"))
+                    .with_hint("write KEY=VALUE")
+            })?;
         labels.insert(key.to_owned(), value.to_owned());
     }
     let node = args.node.as_deref().map(NodeId::parse).transpose()?;
