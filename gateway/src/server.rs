@@ -106,7 +106,24 @@ pub async fn serve(
         connections: background.clone(),
     });
     let (health, health_service) = tonic_health::server::health_reporter();
-    let routes = Routes::from(web(gateway.metrics, &keys))
+    let routes = services(web(gateway.metrics, &keys), api, tunnels)?;
+    let routes = routes.add_service(health_service);
+
+    tasks.projection.caught_up(log.shards()).await;
+    registry.caught_up().await;
+    health.set_serving::<CortexServer<Api>>().await;
+    health.set_serving::<AgentGatewayServer<Tunnels>>().await;
+    let connections = tls::accept(listener, keys, stop.clone());
+    let served = accept(routes, AuthLayer(identity), connections, &stop, config.drain_grace).await;
+    ended.cancel();
+    background.close();
+    background.wait().await;
+    served
+}
+
+/// Everything that is spoken here, each with its largest message.
+fn services(web: axum::Router, api: Api, tunnels: Tunnels) -> anyhow::Result<Routes> {
+    Ok(Routes::from(web)
         .add_service(
             CortexServer::new(api.clone())
                 .max_decoding_message_size(REQUEST_MAX)
@@ -119,19 +136,7 @@ pub async fn serve(
                 .max_decoding_message_size(FRAME_MAX)
                 .max_encoding_message_size(FRAME_MAX),
         )
-        .add_service(health_service)
-        .add_service(reflection()?);
-
-    tasks.projection.caught_up(log.shards()).await;
-    registry.caught_up().await;
-    health.set_serving::<CortexServer<Api>>().await;
-    health.set_serving::<AgentGatewayServer<Tunnels>>().await;
-    let connections = tls::accept(listener, keys, stop.clone());
-    let served = accept(routes, AuthLayer(identity), connections, &stop, config.drain_grace).await;
-    ended.cancel();
-    background.close();
-    background.wait().await;
-    served
+        .add_service(reflection()?))
 }
 
 /// Serves until `stop`, then for the grace at most: open streams would hold a graceful shutdown for ever.

@@ -84,7 +84,7 @@ fn a_damaged_log_is_refused_and_left_as_it_is() {
 fn a_server_does_not_start_with_a_token_that_others_can_read() {
     let mut server = Server::start(&["--no-agent"]);
     server.terminate();
-    for name in ["client.token", "agent.token"] {
+    for name in ["client.token", "authority/ca.key", "authority/token-1.key"] {
         let token = server.data().join(name);
         fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
         refused(&server).complains(&["CX-0706", "chmod 600", name]);

@@ -26,11 +26,11 @@ impl CheckedRequest {
         }
         let inner =
             CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))
-                .map_err(|e| match e {
-                    rcgen::Error::InvalidCertificationRequestSignature => {
-                        bad("is not signed by its own key")
+                .map_err(|e| {
+                    if e == rcgen::Error::InvalidCertificationRequestSignature {
+                        return bad("is not signed by its own key");
                     }
-                    _ => bad("cannot be read, or asks for what no node gets"),
+                    bad("cannot be read, or asks for what no node gets")
                 })?;
         if inner.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(bad("has a key that is not ECDSA P-256"));

@@ -138,6 +138,7 @@ impl Authority {
 }
 
 /// What a refusal of the library means.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add kinds")]
 pub(crate) fn refused(kind: &ErrorKind) -> Fault {
     let bad = |why: &str| Fault::new(Code::Unauthenticated, format!("the token {why}"));
     match kind {

@@ -86,9 +86,7 @@ fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
     let names = names.map(|san| san.value.general_names.as_slice()).unwrap_or_default();
     names
         .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        })
+        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+        .map(str::to_owned)
         .collect()
 }
