@@ -69,7 +69,7 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("authority");
         authority::init(&path, "test.example", now()).unwrap();
-        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::default());
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(4));
         let stop = CancellationToken::new();
         let keys = Keys::open(path.clone(), names()).unwrap();
         let registrar = Registrar::new(log.clone(), keys.authority(), "test");
