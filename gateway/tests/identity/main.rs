@@ -8,5 +8,6 @@ mod issuers;
 mod machines;
 mod people;
 mod revocation;
+#[path = "../support/mod.rs"]
 mod support;
 mod tunnel_tokens;

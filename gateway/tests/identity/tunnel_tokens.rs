@@ -163,22 +163,10 @@ async fn a_newer_token_keeps_the_tunnel_open_and_without_one_it_ends_in_time() {
         }
         other => panic!("{other:?}"),
     }
-    // Heartbeats go on, so that silence is not what ends it.
-    let beats = tunnel.up.clone();
-    let beating = tokio::spawn(async move {
-        for seq in 1.. {
-            let beat = pb::AgentHeartbeat { seq, slots: 1, slots_free: 1, journal: None };
-            let frame = pb::AgentFrame { body: Some(Up::Heartbeat(beat)) };
-            if beats.send(frame).await.is_err() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        }
-    });
+    tunnel.beat();
     let ended = tunnel.refused().await;
     assert!(["CX-0503", "CX-0545"].contains(&ended.as_str()), "{ended}");
     assert!(now().0 + 200 >= newer.exp * 1_000, "it ended before its time");
-    beating.abort();
 }
 
 #[tokio::test]

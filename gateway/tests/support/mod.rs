@@ -377,6 +377,20 @@ impl Tunnel {
         }
     }
 
+    /// Sends heartbeats from now on, so that silence does not end it.
+    pub(crate) fn beat(&self) {
+        let up = self.up.clone();
+        tokio::spawn(async move {
+            for seq in 1.. {
+                let beat = pb::AgentHeartbeat { seq, slots: 1, slots_free: 1, journal: None };
+                if up.send(pb::AgentFrame { body: Some(Up::Heartbeat(beat)) }).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+
     /// Waits for the refusal and returns its code.
     pub(crate) async fn refused(&mut self) -> String {
         loop {
@@ -425,6 +439,15 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
     };
     let waited = tokio::time::timeout(PATIENCE, asking).await;
     waited.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Asks again and again for so long, and fails when it is once not so.
+pub(crate) async fn stays(what: &str, so_long: Duration, mut ask: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < so_long {
+        assert!(ask().await, "{what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The id of a token's text.
