@@ -10,8 +10,9 @@ mod peer;
 mod reports;
 
 use crate::config::Config;
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
 use crate::nodes::Nodes;
+use crate::registry::Registry;
 use crate::status::status;
 use crate::tasks::Tasks;
 use cortex_log::EventLog;
@@ -31,8 +32,22 @@ use tonic::{Request, Response, Status, Streaming};
 /// Frames between a connection's task and its transport. Small, so that control frames are not stuck behind others.
 const FRAMES_QUEUED: usize = 16;
 
+/// What tunnels are made of.
+pub(crate) struct Parts {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) connections: TaskTracker,
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) log: Arc<dyn EventLog>,
@@ -90,14 +105,8 @@ pub(crate) struct Tunnels {
 impl Tunnels {
     /// No connection yet.
     #[must_use]
-    pub(crate) fn new(
-        tasks: Arc<Tasks>,
-        nodes: Arc<Nodes>,
-        log: Arc<dyn EventLog>,
-        config: Arc<Config>,
-        stop: CancellationToken,
-        connections: TaskTracker,
-    ) -> Tunnels {
+    pub(crate) fn new(parts: Parts) -> Tunnels {
+        let Parts { identity, registry, tasks, nodes, log, config, stop, connections } = parts;
         let tunnel = GatewayConfig {
             heartbeat_ms: config.heartbeat_ms,
             dead_after_ms: config.dead_after_ms,
@@ -105,6 +114,8 @@ impl Tunnels {
             ..GatewayConfig::new(&config.name)
         };
         let shared = Shared {
+            identity,
+            registry,
             tasks,
             nodes,
             log,
@@ -137,7 +148,7 @@ impl AgentGateway for Tunnels {
         }
         let (tx, rx) = mpsc::channel(FRAMES_QUEUED);
         let inbound = request.into_inner();
-        let connection = connection::Connection::new(self.shared.clone(), principal.workspace, tx);
+        let connection = connection::Connection::new(self.shared.clone(), principal, tx);
         self.connections.spawn(connection.run(inbound));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
