@@ -3,6 +3,7 @@
 //! that `setup`, as root, may install `python3-pip`.
 
 mod nats;
+mod python;
 mod run;
 mod setup;
 mod tasks;

