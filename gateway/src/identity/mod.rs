@@ -13,8 +13,9 @@ use crate::registry::Registry;
 use crate::tls::{Keys, PeerInfo};
 use bucket::Buckets;
 use cortex_model::credential::{Purpose, TokenText};
+use cortex_model::limits::enrol::{CERTIFICATE_EVERY_MS, CERTIFICATES_AT_ONCE};
 use cortex_model::limits::identity as bounds;
-use cortex_model::registry::Record;
+use cortex_model::registry::{Digest, Record};
 use cortex_model::{Actor, ActorKind, Code, Fault, Permission, Role, Tick, UnixMillis, Workspace};
 use http::HeaderMap;
 use std::net::IpAddr;
@@ -67,6 +68,11 @@ impl Principal {
         self.peer.certificate.as_ref()
     }
 
+    /// Where it comes from.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.peer.address.ip()
+    }
+
     /// Cancelled when the credential is revoked.
     pub(crate) fn ended(&self) -> &CancellationToken {
         &self.ended
@@ -80,18 +86,22 @@ pub(crate) struct Identity {
     started: Instant,
     tries: Mutex<Buckets>,
     calls: Mutex<Buckets>,
+    certificates: Mutex<Buckets>,
 }
 
 impl Identity {
     pub(crate) fn new(keys: Arc<Keys>, registry: Arc<Registry>) -> Identity {
         let try_us = bounds::TRY_EVERY_MS * 1_000;
         let call_us = 1_000_000 / u64::from(bounds::CALLS_PER_SECOND);
+        let certificate_us = CERTIFICATE_EVERY_MS * 1_000;
+        let certificates = Buckets::new(CERTIFICATES_AT_ONCE, certificate_us, bounds::TRIES_KEPT);
         Identity {
             keys,
             registry,
             started: Instant::now(),
             tries: Mutex::new(Buckets::new(bounds::TRIES_PER_ADDRESS, try_us, bounds::TRIES_KEPT)),
             calls: Mutex::new(Buckets::new(bounds::CALLS_BURST, call_us, bounds::TRIES_KEPT)),
+            certificates: Mutex::new(certificates),
         }
     }
 
@@ -257,7 +267,26 @@ impl Identity {
         }
     }
 
-    /// Counts a failure against its address, and says what the caller is told.
+    /// Whether this key may get another certificate: each is an event for ever.
+    ///
+    /// # Errors
+    /// `CX-0516` with how long it must wait.
+    pub(crate) fn may_certify(&self, key: &Digest) -> Result<(), Fault> {
+        match lock(&self.certificates).wait_ms(&key.to_string(), self.tick()) {
+            0 => Ok(()),
+            wait => {
+                let text = format!("too many certificates: wait {} s", wait.div_ceil(1_000));
+                Err(Fault::new(Code::TooManyTries, text))
+            }
+        }
+    }
+
+    /// The key got one.
+    pub(crate) fn certified(&self, key: &Digest) {
+        lock(&self.certificates).take(&key.to_string(), self.tick());
+    }
+
+    /// Counts a failure against its address and against what it tried to open, and says what the caller is told.
     pub(crate) fn failed(&self, address: IpAddr, fault: Fault) -> Fault {
         let guess = matches!(
             fault.code,
