@@ -1,6 +1,7 @@
 //! `cortex-bench`: figures of the release programs, each measured in turn with its yardstick. It starts real processes,
 //! talks to them as any client does, and never reaches into them.
 
+mod auth;
 mod cortex;
 mod echo;
 mod fold;
@@ -47,6 +48,12 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// A bare loop that only does TLS handshakes
+    #[command(hide = true)]
+    Handshakes {
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Simulated agents; prints a line when all are connected
     #[command(hide = true)]
     Agents(streams::Agents),
@@ -89,14 +96,22 @@ enum Scenario {
     Idle,
     /// Tunnels that do nothing
     Tunnels,
+    /// Letting agents in
+    TunnelAuth,
     /// The scheduler's fold alone
     Fold,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 5] =
-    [Scenario::Echo, Scenario::Shell, Scenario::Idle, Scenario::Tunnels, Scenario::Fold];
+const ALL: [Scenario; 6] = [
+    Scenario::Echo,
+    Scenario::Shell,
+    Scenario::Idle,
+    Scenario::Tunnels,
+    Scenario::TunnelAuth,
+    Scenario::Fold,
+];
 
 /// What every scenario is given.
 pub(crate) struct Bench {
@@ -118,6 +133,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
         Command::Yardstick { directory } => block_on(yardstick::serve(&directory)),
+        Command::Handshakes { directory } => block_on(auth::serve(&directory)),
         Command::Streams { directory } => block_on(streams::serve(&directory)),
         Command::Agents(agents) => block_on(streams::connect(agents)),
     };
@@ -174,6 +190,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
+            Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold => Vec::new(),
         };
