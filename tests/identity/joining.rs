@@ -94,6 +94,20 @@ fn guessing_makes_an_address_wait_and_not_the_nodes_behind_it() {
 }
 
 #[test]
+fn a_token_that_many_addresses_guess_at_makes_guessers_wait_and_not_its_holder() {
+    let server = Server::start(&["--no-agent"]);
+    let token = join_token(&server, &[]);
+    let parts: Vec<&str> = token.split('.').collect();
+    let guess = |n: u8| {
+        let text = format!("{}.{}.{}.{n:064}.{}", parts[0], parts[1], parts[2], parts[4]);
+        block_on(Stranger::new(&server).coming_from(n).join(&text, "n2")).unwrap_err().code
+    };
+    let codes: Vec<String> = (1..=40).map(guess).collect();
+    assert_eq!((codes[0].as_str(), codes[39].as_str()), ("CX-0511", "CX-0516"), "{codes:?}");
+    assert!(block_on(Stranger::new(&server).coming_from(99).join(&token, "n1")).is_ok());
+}
+
+#[test]
 fn of_many_machines_at_two_gateways_one_gets_the_single_use() {
     let home = Server::prepare(&[]);
     let nats = Nats::start(home.path("nats"));

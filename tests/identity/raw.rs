@@ -19,11 +19,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -59,6 +59,8 @@ pub(crate) struct Stranger {
     pub(crate) node: String,
     /// Its clock, when it looks at the server's certificate.
     clock: Clock,
+    /// The address it comes from.
+    from: Ipv4Addr,
 }
 
 /// A clock that is ahead by so many seconds.
@@ -99,6 +101,7 @@ impl Stranger {
             chain: Vec::new(),
             node: String::new(),
             clock: Clock::default(),
+            from: Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -116,6 +119,12 @@ impl Stranger {
     /// The same in another time.
     pub(crate) fn in_time(mut self, ahead_s: u64) -> Stranger {
         self.clock = Clock(ahead_s);
+        self
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) fn coming_from(mut self, n: u8) -> Stranger {
+        self.from = Ipv4Addr::new(127, 9, 0, n);
         self
     }
 
@@ -138,10 +147,13 @@ impl Stranger {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (connector, address) = (TlsConnector::from(Arc::new(config)), self.address);
+        let from = SocketAddr::from((self.from, 0));
         let dial = tower::service_fn(move |_: http::Uri| {
             let connector = connector.clone();
             async move {
-                let socket = TcpStream::connect(address).await?;
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(from)?;
+                let socket = socket.connect(address).await?;
                 let name = ServerName::from(address.ip());
                 Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
             }

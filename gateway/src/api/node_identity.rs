@@ -95,8 +95,12 @@ impl Api {
 impl NodeIdentity for Api {
     async fn join(&self, r: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
         let who = principal(&r).map_err(|f| crate::status::status(&f))?;
-        let joined = self.enrol(&who, r.into_inner()).await;
-        answer(joined.map_err(|fault| self.identity.failed(who.peer.address.ip(), fault)))
+        let r = r.into_inner();
+        let known = (r.token.len() <= CREDENTIAL_MAX).then(|| TokenText::parse(&r.token).ok());
+        let named = known.flatten().map(|token| format!("{}/{}", token.workspace, token.id));
+        let joined = self.enrol(&who, r).await;
+        let address = who.peer.address.ip();
+        answer(joined.map_err(|fault| self.identity.failed(address, named.as_deref(), fault)))
     }
 
     async fn renew_certificate(
@@ -105,7 +109,7 @@ impl NodeIdentity for Api {
     ) -> Answer<pb::RenewCertificateResponse> {
         let who = principal(&r).map_err(|f| crate::status::status(&f))?;
         let renewed = self.renewed(r.into_inner()).await;
-        answer(renewed.map_err(|fault| self.identity.failed(who.peer.address.ip(), fault)))
+        answer(renewed.map_err(|fault| self.identity.failed(who.peer.address.ip(), None, fault)))
     }
 
     async fn mint_tunnel_token(

@@ -162,7 +162,7 @@ impl Identity {
     pub(crate) fn tunnel_token(&self, agent: &Principal, token: &str) -> Result<UnixMillis, Fault> {
         let certificate = agent.certificate().ok_or_else(no_certificate)?;
         let checked = self.keys.authority().check(token, certificate);
-        checked.map_err(|fault| self.failed(agent.peer.address.ip(), fault))
+        checked.map_err(|fault| self.failed(agent.peer.address.ip(), None, fault))
     }
 
     /// Why what rested on this credential was ended.
@@ -214,7 +214,7 @@ impl Identity {
         let address = peer.address.ip();
         let mut user = bearer(shown)
             .and_then(|text| self.of_token(text, peer))
-            .map_err(|fault| self.failed(address, fault))?;
+            .map_err(|fault| self.failed(address, None, fault))?;
         if let Some(asked) = headers.get(WORKSPACE_HEADER) {
             let asked = asked.to_str().ok().and_then(|text| Workspace::parse(text).ok());
             let asked = asked.ok_or_else(|| {
@@ -292,8 +292,9 @@ impl Identity {
         lock(&self.certificates).take(&key.to_string(), self.tick());
     }
 
-    /// Counts a failure against its address and against what it tried to open, and says what the caller is told.
-    pub(crate) fn failed(&self, address: IpAddr, fault: Fault) -> Fault {
+    /// Counts a failure against its address, and against the token it named if that is known, and says what the caller is told.
+    /// Who shows the right secret is never among them.
+    pub(crate) fn failed(&self, address: IpAddr, token: Option<&str>, fault: Fault) -> Fault {
         let guess = matches!(
             fault.code,
             Code::Unauthenticated | Code::BadJoinToken | Code::BadProof | Code::NotBound
@@ -301,11 +302,14 @@ impl Identity {
         if !guess {
             return fault;
         }
-        let (key, tick) = (crate::tls::counted(address).to_string(), self.tick());
+        let (address, tick) = (crate::tls::counted(address).to_string(), self.tick());
         let mut tries = lock(&self.tries);
-        let wait = tries.wait_ms(&key, tick);
-        tries.take(&key, tick);
-        if wait > 0 { too_many(wait) } else { fault }
+        let mut longest = 0;
+        for key in [Some(address.as_str()), token].into_iter().flatten() {
+            longest = longest.max(tries.wait_ms(key, tick));
+            tries.take(key, tick);
+        }
+        if longest > 0 { too_many(longest) } else { fault }
     }
 
     fn tick(&self) -> Tick {
