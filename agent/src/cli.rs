@@ -68,9 +68,6 @@ struct Run {
     /// Write a first policy that allows a few reading programs, if there is none.
     #[arg(long)]
     starter_policy: bool,
-    /// File with the token that is shown to the gateway (mode 0600).
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
     /// The node's id; only when the journal begins.
     #[arg(long, value_name = "ID")]
     node: Option<String>,
@@ -181,9 +178,6 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     }
     if let Some(path) = run.endpoint_file {
         config.server = format!("{}{}", crate::tunnel::FILE_PREFIX, path.display());
-    }
-    if let Some(path) = run.token_file {
-        config.token_file = path;
     }
     if let Some(path) = run.policy {
         config.policy = path;

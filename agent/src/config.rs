@@ -48,10 +48,8 @@ pub(crate) fn xdg(variable: &str, in_home: &str) -> Result<PathBuf, Fault> {
 pub struct Config {
     /// Journal, spool, policy and temporary files of tasks.
     pub data_dir: PathBuf,
-    /// The gateway, for example `http://127.0.0.1:7700`.
+    /// The gateway, `https://HOST:PORT`; empty: the one that was joined.
     pub server: String,
-    /// File with the token that is shown to the gateway; nobody else may read it.
-    pub token_file: PathBuf,
     /// The node's id; only used when the journal begins. Empty: derived from the host's name.
     pub node: String,
     /// The workspace that owns the node; only used when the journal begins.
@@ -74,7 +72,6 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     server: Option<String>,
-    token_file: Option<PathBuf>,
     node: Option<String>,
     workspace: Option<String>,
     slots: Option<u32>,
@@ -91,7 +88,6 @@ impl Config {
         Self {
             data_dir: data_dir.to_owned(),
             server: server.to_owned(),
-            token_file: data_dir.join("token"),
             node: String::new(),
             workspace: Workspace::default_workspace(),
             slots: SLOTS_DEFAULT,
@@ -119,7 +115,6 @@ impl Config {
                 *slot = value;
             }
         };
-        keep(&mut self.token_file, file.token_file);
         keep(&mut self.policy, file.policy);
         if let Some(server) = file.server {
             self.server = server;
@@ -210,35 +205,9 @@ pub fn prepare(data_dir: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Reads the token, which nobody but its owner may read.
-///
-/// # Errors
-/// The file is missing, empty, or open to others.
-pub fn read_token(path: &Path) -> Result<String, Fault> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let at = path.display();
-    let failed = |err: std::io::Error| {
-        Fault::new(Code::Unauthenticated, format!("the token file {at} cannot be read: {err}"))
-            .with_hint("name the file with --token-file")
-    };
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if meta.permissions().mode() & 0o077 != 0 {
-        return Err(Fault::new(
-            Code::InsecureFile,
-            format!("the token file {at} is open to others"),
-        ));
-    }
-    let token = std::fs::read_to_string(path).map_err(failed)?.trim().to_owned();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Fault::new(Code::Unauthenticated, format!("the token file {at} has no token")));
-    }
-    Ok(token)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_is_taken_over_and_what_cannot_be_is_refused() {
@@ -267,17 +236,5 @@ mod tests {
         assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirNewer);
         std::fs::write(&version, "hello").unwrap();
         assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirCorrupt);
-    }
-
-    #[test]
-    fn a_token_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        assert_eq!(read_token(&path).unwrap_err().code, Code::Unauthenticated);
-        std::fs::write(&path, "secret\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(read_token(&path).unwrap_err().code, Code::InsecureFile);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_token(&path).unwrap(), "secret");
     }
 }

@@ -10,9 +10,7 @@ use cortex_log::{LogError, Message, MessageStream, Rev};
 use cortex_model::ids::SessionId;
 use cortex_model::limits::OFFER_TIMEOUT_MS;
 use cortex_model::proto as pb;
-use cortex_model::{
-    AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, UnixMillis, Workspace,
-};
+use cortex_model::{AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, Workspace};
 use cortex_tunnel::{AckMode, GatewayAction, GatewayEnd};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,7 +21,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -66,8 +63,6 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) workspace: Workspace,
     pub(super) principal: Principal,
-    /// End of the newest token the agent showed.
-    token_until: Instant,
     pub(super) end: GatewayEnd,
     pub(super) out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
     pub(super) peer: Option<Peer>,
@@ -89,12 +84,11 @@ impl Connection {
     ) -> Connection {
         let mut end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
         let token_end = principal.expires_at.unwrap_or_default();
-        end.set_token_end(token_end);
+        end.set_token_end(token_end, shared.tick(), crate::clock::now());
         Connection {
             shared,
             workspace: principal.workspace.clone(),
             principal,
-            token_until: until(token_end),
             end,
             out,
             peer: None,
@@ -144,7 +138,6 @@ impl Connection {
             let Some(deadline) = self.end.poll_timeout().map(|t| self.shared.instant(t)) else {
                 return "closed";
             };
-            let deadline = deadline.min(self.token_until);
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
@@ -202,10 +195,7 @@ impl Connection {
 
     fn token_shown(&mut self, token: &str) {
         match self.shared.identity.tunnel_token(&self.principal, token) {
-            Ok(expires) => {
-                self.token_until = until(expires);
-                self.end.token_accepted(expires, crate::clock::now());
-            }
+            Ok(expires) => self.end.token_accepted(expires, self.now(), crate::clock::now()),
             Err(fault) => self.end.refuse((&fault).into(), 0),
         }
     }
@@ -216,10 +206,6 @@ impl Connection {
 
     fn tick(&mut self) {
         let now = self.now();
-        if Instant::now() >= self.token_until {
-            let fault = Fault::new(Code::TokenExpired, "no newer tunnel token was shown in time");
-            self.end.refuse((&fault).into(), 0);
-        }
         self.end.handle_timeout(now, crate::clock::now());
         // Offers whose scheduler stopped waiting long ago.
         let old = Duration::from_millis(2 * OFFER_TIMEOUT_MS);
@@ -335,10 +321,6 @@ impl Connection {
 }
 
 /// The instant of a wall time, which may jump later without harm.
-fn until(at: UnixMillis) -> Instant {
-    Instant::now() + Duration::from_millis(at.since(crate::clock::now()))
-}
-
 /// The next message of a stream that may not be there yet.
 async fn next(requests: &mut Option<MessageStream>) -> Option<Message> {
     match requests {

@@ -1,14 +1,15 @@
 //! Who is at the other end of a connection, and what it says of itself. It trusts the layer that let the call in for the
 //! workspace, and nothing else.
 
-use super::Shared;
 use super::connection::{Connection, Done, Peer};
+use super::{Shared, Taken};
 use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
 use cortex_model::proto as pb;
-use cortex_model::registry::Record;
+use cortex_model::registry::{CloneSuspected, Record};
 use cortex_model::{Code, Fault, Incarnation, NodeId};
+use cortex_tunnel::Rival;
 use futures::FutureExt;
 use prost::Message as _;
 
@@ -27,7 +28,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn peer_of(&self, h: pb::Hello) -> Result<Peer, Fault> {
+    pub(super) fn peer_of(&mut self, h: pb::Hello) -> Result<Peer, Fault> {
         let node = NodeId::parse(&h.node)?;
         let certified = self.principal.certificate().map(|c| &c.name.node);
         if certified != Some(&node) {
@@ -37,8 +38,18 @@ impl Connection {
         let incarnation = Incarnation::parse(&h.incarnation)?;
         // A connection counts as a session of its own: after a reconnect the scheduler asks what became of claims.
         let session = SessionId::parse(&format!("{}-{}", h.session, h.generation))?;
-        let superseded =
-            self.shared.take_over(self.workspace.as_str(), node.as_str(), session.as_str());
+        let rival = Rival {
+            session: h.session.clone(),
+            generation: h.generation,
+            incarnation: h.incarnation.clone(),
+            address: self.principal.address().to_string(),
+        };
+        let workspace = self.workspace.as_str();
+        let taken = self.shared.take_over(workspace, node.as_str(), session.as_str(), rival);
+        let Taken { superseded, clone } = taken?;
+        if let Some(both) = clone {
+            self.suspect(&node, &both);
+        }
         let now = crate::clock::now().0;
         let presence = pb::NodePresence {
             workspace: self.workspace.to_string(),
@@ -56,6 +67,29 @@ impl Connection {
         };
         let announced_free = presence.slots_free;
         Ok(Peer { node, incarnation, session, presence, superseded, announced_free })
+    }
+
+    /// Records that the node's key is probably on two machines.
+    fn suspect(&mut self, node: &NodeId, both: &[Rival; 2]) {
+        let [a, b] = both;
+        tracing::error!(%node, addresses = ?[&a.address, &b.address],
+            "two sessions of this node throw each other out: its key is probably on two machines");
+        let suspected = CloneSuspected {
+            addresses: both.iter().map(|rival| rival.address.clone()).collect(),
+            incarnations: both.iter().map(|rival| rival.incarnation.clone()).collect(),
+            at: crate::clock::now(),
+            gateway: self.shared.config.name.clone(),
+        };
+        let (shared, workspace, node) = (self.shared.clone(), self.workspace.clone(), node.clone());
+        self.work.push(
+            async move {
+                if let Err(fault) = shared.registry.suspect(&workspace, &node, suspected).await {
+                    tracing::warn!(%node, error = %fault, "the suspicion was not recorded");
+                }
+                Done::Replied
+            }
+            .boxed(),
+        );
     }
 
     /// Labels that the join token gave the node win over its own.
