@@ -1,6 +1,7 @@
 //! The agent's command line, for the stand-alone program and for `cortex`, which carries the agent inside.
 
 use crate::config::Config;
+use crate::driver::Stop;
 use crate::guard;
 use crate::identity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,7 +11,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Exit code when another agent uses the data directory: whoever supervises need not try again at once.
 const EXIT_LOCKED: u8 = 75;
@@ -123,16 +123,20 @@ fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
     log(run.log_format);
     let config = configure(run, inside)?;
     block_on(async {
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let asked = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
+                _ = interrupt.recv() => return asked.now(),
+                _ = terminate.recv() => asked.when_done(),
+            }
+            tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            asked.cancel();
+            asked.now();
         });
         crate::run(config, stop).await
     })

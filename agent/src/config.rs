@@ -1,7 +1,9 @@
 //! What the owner set: where the data is, which gateway, how many slots. A TOML file, every key optional,
 //! unknown keys refused; the command line wins over it.
 
-use cortex_model::limits::{LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX};
+use cortex_model::limits::{
+    LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX, STOP_GRACE_DEFAULT_SECS, STOP_GRACE_MAX_SECS,
+};
 use cortex_model::{Code, Fault, NodeId, Workspace};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -64,6 +66,8 @@ pub struct Config {
     pub min_free: u64,
     /// Bytes of output that may wait on the disk.
     pub spool_quota: u64,
+    /// How long what runs may go on after the agent was asked to stop, seconds; then it is interrupted.
+    pub stop_grace_secs: u64,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
 }
@@ -79,6 +83,7 @@ struct File {
     policy: Option<PathBuf>,
     min_free_bytes: Option<u64>,
     spool_quota_bytes: Option<u64>,
+    stop_grace_secs: Option<u64>,
 }
 
 impl Config {
@@ -95,6 +100,7 @@ impl Config {
             policy: data_dir.join("policy.toml"),
             min_free: MIN_FREE_DEFAULT,
             spool_quota: SPOOL_QUOTA_DEFAULT,
+            stop_grace_secs: STOP_GRACE_DEFAULT_SECS,
             guard: Vec::new(),
         }
     }
@@ -129,6 +135,7 @@ impl Config {
         self.slots = file.slots.unwrap_or(self.slots);
         self.min_free = file.min_free_bytes.unwrap_or(self.min_free);
         self.spool_quota = file.spool_quota_bytes.unwrap_or(self.spool_quota);
+        self.stop_grace_secs = file.stop_grace_secs.unwrap_or(self.stop_grace_secs);
         self.labels.extend(file.labels);
         self.check().map_err(|fault| bad(fault.message))
     }
@@ -141,6 +148,10 @@ impl Config {
         let bad = |why: String| Err(Fault::new(Code::Usage, why));
         if !(1..=SLOTS_MAX).contains(&self.slots) {
             return bad(format!("slots must be 1 to {SLOTS_MAX}, not {}", self.slots));
+        }
+        if self.stop_grace_secs > STOP_GRACE_MAX_SECS {
+            let most = STOP_GRACE_MAX_SECS;
+            return bad(format!("stop_grace_secs is at most {most}, not {}", self.stop_grace_secs));
         }
         if self.labels.len() > LABELS_MAX {
             return bad(format!("at most {LABELS_MAX} labels, not {}", self.labels.len()));
@@ -221,7 +232,14 @@ mod tests {
         let config = read("slots = 9\nnode = \"n-1\"\n[labels]\nrack = \"b\"").unwrap();
         assert_eq!((config.slots, config.node.as_str()), (9, "n-1"));
         assert_eq!(config.labels["rack"], "b");
-        for text in ["slots = 0", "slot = 1", "node = \"N 1\"", "slots = 99999", "x"] {
+        for text in [
+            "slots = 0",
+            "slot = 1",
+            "node = \"N 1\"",
+            "slots = 99999",
+            "stop_grace_secs = 86401",
+            "x",
+        ] {
             assert_eq!(read(text).unwrap_err().code, Code::Usage, "{text}");
         }
     }

@@ -19,6 +19,7 @@ impl GatewayEnd {
     pub fn accept(&mut self, workspace: &str, now: Tick, wall: UnixMillis) -> bool {
         let State::Deciding { version, .. } = self.state else { return false };
         self.wall = wall;
+        self.workspace = workspace.into();
         let cfg = Arc::clone(&self.cfg);
         let heartbeat = Heartbeat::new(cfg.heartbeat_ms, cfg.dead_after_ms, now);
         self.state = State::Up { heartbeat, drain: None };
@@ -128,6 +129,11 @@ impl GatewayEnd {
             task_id: key.task.task.as_str().into(),
             attempt: key.attempt,
         }));
+    }
+
+    /// An outcome came again before it was acknowledged: the second replaces the first, and one acknowledgement answers both.
+    pub fn outcome_replaced(&mut self) {
+        self.outcomes_in_flight = self.outcomes_in_flight.saturating_sub(1);
     }
 
     /// Everything of an attempt's output below `offset` is durable. Of acknowledgements that wait

@@ -72,6 +72,8 @@ pub struct GatewayEnd {
     pub(crate) cfg: Arc<GatewayConfig>,
     pub(crate) state: State,
     pub(crate) session: String,
+    /// The agent's workspace, from `accept` on: it can report about nothing else.
+    pub(crate) workspace: String,
     /// The gateway's wall clock, as last told.
     pub(crate) wall: UnixMillis,
     /// End of the newest token the agent showed, by the wall clock and by the one that never jumps; none: no end.
@@ -108,6 +110,7 @@ impl GatewayEnd {
             cfg,
             state: State::AwaitHello { deadline: now + HANDSHAKE_TIMEOUT_MS },
             session: String::new(),
+            workspace: String::new(),
             wall: UnixMillis(0),
             token_end: UnixMillis(0),
             token_deadline: None,

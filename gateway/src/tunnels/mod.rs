@@ -22,16 +22,29 @@ use cortex_model::proto as pb;
 use cortex_model::{Code, Fault, Tick};
 use cortex_tunnel::{GatewayConfig, Rival, Rivals, Standing};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Frames between a connection's task and its transport. Small, so that control frames are not stuck behind others.
 const FRAMES_QUEUED: usize = 16;
+
+/// What one connection's transport sends. A queue's memory is a block of many slots and a frame can be large: a pointer
+/// keeps the queues of the many idle tunnels small.
+pub(crate) struct Frames(mpsc::Receiver<Box<pb::GatewayFrame>>);
+
+impl futures::Stream for Frames {
+    type Item = Result<pb::GatewayFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(|frame| Ok(*frame)))
+    }
+}
 
 /// What tunnels are made of.
 pub(crate) struct Parts {
@@ -162,7 +175,7 @@ impl Tunnels {
 
 #[tonic::async_trait]
 impl AgentGateway for Tunnels {
-    type ConnectStream = ReceiverStream<Result<pb::GatewayFrame, Status>>;
+    type ConnectStream = Frames;
 
     async fn connect(
         &self,
@@ -181,6 +194,6 @@ impl AgentGateway for Tunnels {
         let inbound = request.into_inner();
         let connection = connection::Connection::new(self.shared.clone(), principal, tx);
         self.connections.spawn(connection.run(inbound));
-        Ok(Response::new(ReceiverStream::new(rx)))
+        Ok(Response::new(Frames(rx)))
     }
 }

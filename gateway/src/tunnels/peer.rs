@@ -12,6 +12,7 @@ use cortex_model::{Code, Fault, Incarnation, NodeId};
 use cortex_tunnel::Rival;
 use futures::FutureExt;
 use prost::Message as _;
+use std::sync::Arc;
 
 impl Connection {
     pub(super) fn hello(&mut self, hello: pb::Hello) {
@@ -51,7 +52,7 @@ impl Connection {
             self.suspect(&node, &both);
         }
         let now = crate::clock::now().0;
-        let presence = pb::NodePresence {
+        let mut presence = pb::NodePresence {
             workspace: self.workspace.to_string(),
             node: node.to_string(),
             session: session.to_string(),
@@ -65,8 +66,18 @@ impl Connection {
             connected_at_ms: now,
             last_seen_ms: now,
         };
-        let announced_free = presence.slots_free;
-        Ok(Peer { node, incarnation, session, presence, superseded, announced_free })
+        Ok(Peer {
+            node,
+            incarnation,
+            session,
+            slots: presence.slots,
+            slots_free: presence.slots_free,
+            journal: presence.journal.take().unwrap_or_default(),
+            last_seen_ms: now,
+            leaving: false,
+            told: Arc::new(presence),
+            superseded,
+        })
     }
 
     /// Records that the node's key is probably on two machines.
@@ -106,17 +117,16 @@ impl Connection {
         let Some(peer) = &mut self.peer else { return };
         match known {
             Ok((requests, journal_seen)) => {
-                let journal = peer.presence.journal.get_or_insert_default();
-                if journal.size < journal_seen {
-                    tracing::error!(node = %peer.node, has = journal.size, seen = journal_seen,
+                if peer.journal.size < journal_seen {
+                    tracing::error!(node = %peer.node, has = peer.journal.size, seen = journal_seen,
                         "the node's journal is shorter than it was: it was rolled back or its disk lost data");
                     // Its word that something never started is not taken until it has grown again.
-                    journal.size = journal_seen;
+                    peer.journal.size = journal_seen;
                 }
-                let presence = peer.presence.clone();
                 self.requests = Some(requests);
                 let now = self.shared.tick();
                 if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
+                    let presence = peer.tell();
                     tracing::info!(node = %presence.node, session = %presence.session, agent = presence.agent_version, "tunnel up");
                     self.shared.nodes.changed(presence.clone());
                     let shared = self.shared.clone();
@@ -135,29 +145,45 @@ impl Connection {
 
     pub(super) fn heartbeat(&mut self, beat: pb::AgentHeartbeat) {
         let Some(peer) = &mut self.peer else { return };
-        let p = &mut peer.presence;
-        p.last_seen_ms = crate::clock::now().0;
+        peer.last_seen_ms = crate::clock::now().0;
         if let Some(head) = beat.journal
-            && p.journal.as_ref().is_none_or(|j| j.size < head.size)
+            && peer.journal.size < head.size
         {
-            p.journal = Some(head);
+            peer.journal = head;
         }
-        let (before, after) = (peer.announced_free, beat.slots_free);
+        if peer.leaving {
+            return;
+        }
+        (peer.slots, peer.slots_free) = (beat.slots, beat.slots_free);
+        let (before, after) = (peer.told.slots_free, beat.slots_free);
         let step = (beat.slots / 4).max(1);
-        let told =
-            p.slots == beat.slots && (before == 0) == (after == 0) && before.abs_diff(after) < step;
-        p.slots = beat.slots;
-        p.slots_free = beat.slots_free;
+        let told = peer.told.slots == beat.slots
+            && (before == 0) == (after == 0)
+            && before.abs_diff(after) < step;
         if !told {
-            self.announce(|_| {});
+            self.shared.nodes.changed(peer.tell());
         }
     }
 
-    pub(super) fn announce(&mut self, change: impl FnOnce(&mut pb::NodePresence)) {
+    /// The node takes no more work, whatever its heartbeats say.
+    pub(super) fn leaving(&mut self) {
         let Some(peer) = &mut self.peer else { return };
-        change(&mut peer.presence);
-        peer.announced_free = peer.presence.slots_free;
-        self.shared.nodes.changed(peer.presence.clone());
+        (peer.slots, peer.slots_free, peer.leaving) = (0, 0, true);
+        self.shared.nodes.changed(peer.tell());
+    }
+}
+
+impl Peer {
+    /// What is true of the node now, to be told to everybody.
+    pub(super) fn tell(&mut self) -> Arc<pb::NodePresence> {
+        self.told = Arc::new(pb::NodePresence {
+            slots: self.slots,
+            slots_free: self.slots_free,
+            journal: Some(self.journal.clone()),
+            last_seen_ms: self.last_seen_ms,
+            ..(*self.told).clone()
+        });
+        self.told.clone()
     }
 }
 
