@@ -6,12 +6,14 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 
 /// The contract's files, relative to the `proto` folder.
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "cortex/v1/task.proto",
     "cortex/v1/event.proto",
     "cortex/v1/agent.proto",
     "cortex/v1/api.proto",
     "cortex/v1/dispatch.proto",
+    "cortex/v1/mirror.proto",
+    "cortex/v1/audit.proto",
 ];
 
 /// The folder `proto` of this checkout.
@@ -39,6 +41,10 @@ pub fn generate(out: &Path) -> Result<()> {
         .bytes(".cortex.v1.OutputChunk.data")
         .bytes(".cortex.v1.AuditBatch.records")
         .bytes(".cortex.v1.AuditOpenings.openings")
+        .bytes(".cortex.v1.AuditStored.records")
+        .bytes(".cortex.v1.StoredOpenings.openings")
+        .bytes(".cortex.v1.ReadAuditRecordsResponse.records")
+        .bytes(".cortex.v1.ReadAuditOpeningsResponse.openings")
         .compile_fds(descriptors)
         .context("generating Rust")
 }
