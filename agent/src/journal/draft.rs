@@ -103,13 +103,17 @@ impl IntentDraft {
         let intent = record::Intent {
             cmd: cmd(&self.key),
             workspace: self.key.task.workspace.to_string(),
-            fence: self.fence,
+            fence: record::Decimal(self.fence),
             incarnation: incarnation.to_owned(),
+            run: None,
+            step: None,
+            trace: None,
+            span: None,
             actor: actor(self.actor.as_ref()),
-            rule: self.rule.clone(),
-            policy: self.policy.clone(),
-            op,
+            auth: auth("allow", &self.policy, &self.rule),
+            op: op.to_owned(),
             exec,
+            target: None,
         };
         Ok(intent.to_value())
     }
@@ -131,31 +135,40 @@ fn exec(
     };
     Ok(record::Exec {
         exe: process.program.to_string_lossy().into_owned(),
+        exe_sha256: None,
         argc: process.argv.len() as u64,
         argv: sealer.list("argv", &process.argv)?,
         cwd: sealer.seal("cwd", Value::from(process.cwd.to_string_lossy().as_ref()))?,
         env: sealer.seal("env", env)?,
         stdin,
         uid: rustix::process::getuid().as_raw(),
-        sandbox: "none",
+        sandbox: record::Sandbox { level: "none".to_owned(), unenforced: Vec::new() },
+        limits: record::Limits {
+            cpu_ms: None,
+            memory_bytes: None,
+            processes: None,
+            disk_bytes: None,
+            output_bytes: None,
+        },
+        net: "all".to_owned(),
         timeout_ms,
     })
 }
 
 impl RefusalDraft {
     pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
-        let argv = match &self.action {
-            Action::Echo { .. } => None,
-            Action::Shell(shell) => Some(sealer.list("argv", &shell.argv)?),
+        let (op, argv) = match &self.action {
+            Action::Echo { .. } => ("echo", None),
+            Action::Shell(shell) => ("process.exec", Some(sealer.list("argv", &shell.argv)?)),
         };
         let refusal = record::Refusal {
             cmd: cmd(&self.key),
             workspace: self.key.task.workspace.to_string(),
-            fence: self.fence,
+            fence: record::Decimal(self.fence),
             actor: actor(self.actor.as_ref()),
             code: self.code.clone(),
-            rule: self.rule.clone(),
-            policy: self.policy.clone(),
+            auth: auth("deny", &self.policy, &self.rule),
+            op: op.to_owned(),
             argv,
         };
         Ok(refusal.to_value())
@@ -165,8 +178,8 @@ impl RefusalDraft {
 impl OutcomeDraft {
     pub(crate) fn recovery(&self, found: &Found) -> Value {
         let recovery = record::Recovery {
-            intent: self.intent.0,
-            intent_hash: self.intent.1,
+            intent: Some(self.intent.0),
+            intent_hash: Some(self.intent.1),
             found: found.word().to_owned(),
             orphans: found.orphans,
         };
@@ -176,16 +189,15 @@ impl OutcomeDraft {
     pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
         let output = &self.outcome.output;
         let OutputSummary { stdout_bytes, stderr_bytes, stdout_sha256, stderr_sha256, .. } = output;
-        let outcome = record::Outcome {
-            cmd: cmd(&self.key),
-            intent: self.intent.0,
-            intent_hash: self.intent.1,
-            status: status(&self.outcome.ending),
+        let (intent, hash) = self.intent;
+        let mut outcome = record::Outcome {
             dur_us: self.outcome.duration_us,
             stdout: stream("stdout", *stdout_bytes, stdout_sha256, sealer)?,
             stderr: stream("stderr", *stderr_bytes, stderr_sha256, sealer)?,
             truncated: output.dropped_bytes > 0,
+            ..record::Outcome::new(cmd(&self.key), intent, hash, record::Status::Unknown)
         };
+        end(&self.outcome.ending, &mut outcome);
         Ok(outcome.to_value())
     }
 }
@@ -214,7 +226,8 @@ fn cmd(key: &AttemptKey) -> String {
 }
 
 fn actor(actor: Option<&Actor>) -> record::Actor {
-    let Some(actor) = actor else { return record::Actor::default() };
+    let Some(actor) = actor else { return record::Actor::unknown() };
+    let optional = |text: &String| (!text.is_empty()).then(|| text.clone());
     let kind = match actor.kind {
         ActorKind::Human => "human",
         ActorKind::Ai => "ai",
@@ -223,21 +236,47 @@ fn actor(actor: Option<&Actor>) -> record::Actor {
     record::Actor {
         kind: kind.to_owned(),
         id: actor.id.clone(),
-        model: actor.model.clone(),
-        on_behalf_of: actor.on_behalf_of.clone(),
+        model: optional(&actor.model),
+        on_behalf_of: optional(&actor.on_behalf_of),
     }
 }
 
-fn status(ending: &Ending) -> record::Status {
-    let code = |error: &WireError| error.code.clone();
-    match ending {
-        Ending::Exited { code } => record::Status::Exited { code: *code },
-        Ending::Signaled { signal } => record::Status::Signaled { signal: *signal },
-        Ending::SpawnFailed(error) => record::Status::SpawnFailed { code: code(error) },
+fn auth(decision: &str, policy: &str, rule: &str) -> record::Auth {
+    record::Auth {
+        decision: decision.to_owned(),
+        policy: policy.to_owned(),
+        rule: (!rule.is_empty()).then(|| rule.to_owned()),
+        approval: None,
+        dispatch: None,
+        floor: None,
+    }
+}
+
+fn end(ending: &Ending, outcome: &mut record::Outcome) {
+    let code = |error: &WireError| Some(error.code.clone());
+    outcome.status = match ending {
+        Ending::Exited { code } => {
+            outcome.exit_code = Some(*code);
+            record::Status::Exited
+        }
+        Ending::Signaled { signal } => {
+            outcome.signal = Some(*signal);
+            record::Status::Signaled
+        }
+        Ending::SpawnFailed(error) => {
+            outcome.code = code(error);
+            record::Status::SpawnFailed
+        }
         Ending::Timeout { .. } => record::Status::Timeout,
-        Ending::Cancelled { survivors, .. } => record::Status::Cancelled { survivors: *survivors },
-        Ending::Denied { error, .. } => record::Status::Denied { code: code(error) },
+        Ending::Cancelled { survivors, .. } => {
+            outcome.survivors = Some(*survivors);
+            record::Status::Cancelled
+        }
+        Ending::Denied { error, .. } => {
+            outcome.code = code(error);
+            record::Status::Denied
+        }
         // A node never ends an attempt as expired; should it come, what is known is said.
         Ending::Interrupted { .. } | Ending::Expired { .. } => record::Status::Interrupted,
-    }
+    };
 }

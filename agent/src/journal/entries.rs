@@ -9,7 +9,7 @@ use super::tables::{
 use super::writer::WriteError;
 use crate::clock::Stamps;
 use cortex_audit::entry::{Envelope, kind};
-use cortex_audit::record::Session;
+use cortex_audit::record::{SessionClose, SessionOpen};
 use cortex_audit::{Commitment, Head, Leaf, Opening, Value};
 use cortex_model::proto::{self, OutcomeReport};
 use cortex_model::{AttemptKey, Outcome};
@@ -72,11 +72,25 @@ impl<'t> Entries<'t> {
         policy: String,
         clean: bool,
     ) -> Result<(), WriteError> {
-        // A session opens clean when the one before was closed in order, or is the first.
-        let clean = if open { self.closed_in_order()? } else { clean };
-        let agent = env!("CARGO_PKG_VERSION").to_owned();
-        let data = Session { agent, session, policy, clean }.to_value();
-        self.append(if open { kind::SESSION_OPEN } else { kind::SESSION_CLOSE }, data)?;
+        if !open {
+            let data = SessionClose { session, clean, cosigned: 0 }.to_value();
+            self.append(kind::SESSION_CLOSE, data)?;
+            return Ok(());
+        }
+        let nonce = self.salts.salt().map_err(|err| WriteError::Storage(redb::Error::Io(err)))?;
+        let data = SessionOpen {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            exe_sha256: None,
+            session,
+            nonce: cortex_audit::leaf::hex(&nonce),
+            cosigned: 0,
+            vmgenid: None,
+            // A session opens clean when the one before was closed in order, or is the first.
+            clean: self.closed_in_order()?,
+            policy,
+            config: None,
+        };
+        self.append(kind::SESSION_OPEN, data.to_value())?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::salt::Salts;
 use super::tables::{self, ATTEMPTS, META, OPEN, OPENINGS, OUTBOX, RECORDS};
 use crate::clock::Stamps;
 use cortex_audit::entry::{Envelope, Position, kind};
-use cortex_audit::record::Genesis;
+use cortex_audit::record::{Base64, Genesis};
 use cortex_audit::{ChainChecker, FORMAT, Head, Leaf};
 use cortex_model::proto::OutcomeReport;
 use cortex_model::{AttemptKey, TaskId, TaskKey, Workspace};
@@ -17,6 +17,12 @@ use std::time::{Duration, Instant};
 
 /// Name of the file in the journal's directory.
 pub(crate) const FILE: &str = "journal.redb";
+
+/// Name of the file with the seed of the key that signs the journal's checkpoints.
+const KEY_FILE: &str = "audit.key";
+
+/// First part of the journal's origin while the deployment has no name of its own.
+const DOMAIN: &str = "cortex.local";
 
 /// Memory for pages of the file. Small, so that an idle agent is small.
 const CACHE: usize = 1024 * 1024;
@@ -97,7 +103,7 @@ fn open_file(path: &PathBuf, who: &Identity) -> Result<Opened, OpenError> {
         .map_err(|err| OpenError::from_redb(path, err.into()))?;
     let failed = |err| OpenError::from_redb(path, err);
     match tables::meta(&database, "format").map_err(failed)? {
-        None => begin(&database, who).map_err(failed)?,
+        None => begin(&database, path.parent().unwrap_or(path), who).map_err(failed)?,
         Some(found) if found == FORMAT => {}
         Some(found) => {
             return Err(OpenError::Newer { path: path.clone(), found, supported: FORMAT });
@@ -112,7 +118,7 @@ fn open_file(path: &PathBuf, who: &Identity) -> Result<Opened, OpenError> {
 }
 
 /// Writes the first entry, whose hash is the journal's id.
-fn begin(database: &Database, who: &Identity) -> Result<(), redb::Error> {
+fn begin(database: &Database, dir: &Path, who: &Identity) -> Result<(), redb::Error> {
     let mut write = database.begin_write()?;
     write.set_quick_repair(true);
     {
@@ -121,12 +127,19 @@ fn begin(database: &Database, who: &Identity) -> Result<(), redb::Error> {
         if records.first()?.is_some() {
             return Err(redb::Error::Corrupted("entries without a format".to_owned()));
         }
-        let nonce = Salts::open().and_then(|mut salts| salts.nonce())?;
+        let mut salts = Salts::open()?;
+        let (nonce, seed) = (salts.nonce()?, salts.nonce()?);
+        write_key(dir, &seed)?;
         let genesis = Genesis {
+            domain: DOMAIN.to_owned(),
             node: who.node.clone(),
             tenant: who.workspace.clone(),
+            enroll: None,
+            key: Base64(cortex_audit::key::public_key(&seed).as_bytes().to_vec()),
             nonce: cortex_audit::leaf::hex(&nonce),
+            alg: cortex_audit::record::ALG.to_owned(),
             agent: who.agent.clone(),
+            pred: None,
         };
         let stamp = Stamps::new().now();
         let body = Envelope::encode(Position::GENESIS, kind::GENESIS, &stamp, genesis.to_value())
@@ -142,6 +155,17 @@ fn begin(database: &Database, who: &Identity) -> Result<(), redb::Error> {
     }
     write.commit()?;
     Ok(())
+}
+
+/// Keeps the key of the journal's checkpoints, for the agent's user alone.
+fn write_key(dir: &Path, seed: &[u8; 32]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(dir.join(KEY_FILE))?;
+    file.write_all(seed)?;
+    file.sync_all()
 }
 
 /// Walks the newest entries, or all of a small journal. The inner error says what is wrong.

@@ -221,8 +221,8 @@ async fn a_second_agent_a_newer_format_and_damage_are_refused_in_words() {
     let set_format = |write: &redb::WriteTransaction, format: &str| {
         write.open_table(META).unwrap().insert("format", format).unwrap();
     };
-    change(&|write| set_format(write, "cortex-audit/1"));
-    assert!(matches!(refused(), OpenError::Newer { found, .. } if found == "cortex-audit/1"));
+    change(&|write| set_format(write, "cortex-audit/2"));
+    assert!(matches!(refused(), OpenError::Newer { found, .. } if found == "cortex-audit/2"));
     change(&|write| {
         set_format(write, cortex_audit::FORMAT);
         let mut records = write.open_table(RECORDS).unwrap();

@@ -36,10 +36,18 @@ impl Commitment {
         Value::map([("$c", Value::from(self.0.as_str()))])
     }
 
-    /// Reads it from an entry.
+    /// Reads it from an entry: a map with the one member `$c`.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
-        value.get("$c")?.as_text().map(|hash| Self(hash.to_owned()))
+        let Value::Map(map) = value else { return None };
+        (map.len() == 1).then(|| Self::parse(map.get("$c")?.as_text()?)).flatten()
+    }
+
+    /// Reads the hash: 32 bytes in base64url without padding.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        (bytes.len() == 32).then(|| Self(text.to_owned()))
     }
 
     /// The hash, base64url without padding.

@@ -3,17 +3,17 @@
 
 use crate::canonical::{self, CanonicalError, Value};
 use crate::leaf::Leaf;
-use crate::stamp::{Stamp, is_rfc3339, rfc3339};
+use crate::stamp::{Stamp, is_uuid, parse_rfc3339, rfc3339};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// Format and version, in every entry, checked first. Version 0 is not frozen.
-pub const FORMAT: &str = "cortex-audit/0";
+/// Format and version, in every entry, checked first.
+pub const FORMAT: &str = "cortex-audit/1";
 
 /// Largest body of one entry, in bytes.
 pub const MAX_BODY: usize = 60 * 1024;
 
-/// Names of the kinds that this version writes. Unknown kinds are valid: the chain holds them alike.
+/// Names of the kinds that this version knows. Unknown kinds are valid: the chain holds them alike.
 pub mod kind {
     /// First entry of a journal.
     pub const GENESIS: &str = "genesis";
@@ -27,8 +27,28 @@ pub mod kind {
     pub const OUTCOME: &str = "outcome";
     /// Something was not started, and why.
     pub const REFUSAL: &str = "refusal";
-    /// An intent without outcome was found at start.
+    /// An intent without outcome, or something else, was found at start.
     pub const RECOVERY: &str = "recovery";
+    /// The owner's rules that hold from now on.
+    pub const POLICY_LOADED: &str = "policy.loaded";
+    /// The owner is asked.
+    pub const CONSENT_ASKED: &str = "consent.asked";
+    /// What the owner said.
+    pub const CONSENT_ANSWERED: &str = "consent.answered";
+    /// A sign of life.
+    pub const HEARTBEAT: &str = "heartbeat";
+    /// Something that the agent works by was changed.
+    pub const CONFIG: &str = "config";
+    /// Somebody read or exported records on the node.
+    pub const ACCESS: &str = "access";
+    /// Openings are erased.
+    pub const REDACT: &str = "redact";
+    /// Old records are dropped from this copy.
+    pub const PRUNE: &str = "prune";
+    /// The key that signs checkpoints changes.
+    pub const KEY_ROTATE: &str = "key.rotate";
+    /// The last record of a journal.
+    pub const LOG_CLOSE: &str = "log.close";
 }
 
 /// A place in a journal: what the next entry must carry.
@@ -95,6 +115,9 @@ impl Envelope {
         stamp: &Stamp,
         data: Value,
     ) -> Result<Vec<u8>, FormatError> {
+        if !is_uuid(&stamp.boot) {
+            return Err(FormatError::Field("boot"));
+        }
         let body = Value::map([
             ("v", Value::from(FORMAT)),
             ("log", Value::from(position.log.to_string())),
@@ -141,8 +164,11 @@ impl Envelope {
             boot: text(&mut fields, "boot")?,
             data: fields.remove("data").ok_or(FormatError::Field("data"))?,
         };
-        if !is_rfc3339(&envelope.at) {
+        if parse_rfc3339(&envelope.at).is_none() {
             return Err(FormatError::Field("t"));
+        }
+        if !is_uuid(&envelope.boot) {
+            return Err(FormatError::Field("boot"));
         }
         if !matches!(envelope.data, Value::Map(_)) {
             return Err(FormatError::Field("data"));

@@ -3,47 +3,66 @@
 use crate::canonical::{self, Value};
 use crate::chain::{ChainChecker, ChainFault};
 use crate::commitment::{Commitment, Opening};
-use crate::entry::{Envelope, FORMAT, FormatError, Position, kind};
+use crate::entry::{Envelope, FORMAT, FormatError, Position};
+use crate::key::public_key;
 use crate::leaf::Leaf;
-use crate::record::{Actor, Genesis, Intent, Outcome, Session, Status};
-use crate::stamp::{Stamp, is_rfc3339, rfc3339};
+use crate::record::{
+    ALG, Actor, Auth, Base64, Decimal, Genesis, Intent, Outcome, Record, SessionClose, Status,
+};
+use crate::stamp::{Stamp, parse_rfc3339, rfc3339};
 use proptest::prelude::*;
 
 fn stamp(n: u64) -> Stamp {
-    Stamp { unix_us: 1_795_440_602_500_000 + n, mono_us: n, boot: "b1".to_owned() }
+    Stamp {
+        unix_us: 1_795_440_602_500_000 + n,
+        mono_us: n,
+        boot: "0d9dcf7e-2f0b-4c5e-8a40-5a3c1e8f7b21".to_owned(),
+    }
+}
+
+fn intent(cmd: &str) -> Intent {
+    Intent {
+        cmd: cmd.to_owned(),
+        workspace: "default".to_owned(),
+        fence: Decimal(u64::MAX),
+        incarnation: "00".repeat(16),
+        run: None,
+        step: None,
+        trace: None,
+        span: None,
+        actor: Actor::unknown(),
+        auth: Auth {
+            decision: "allow".to_owned(),
+            policy: "cd".repeat(32),
+            rule: Some("echo".to_owned()),
+            approval: None,
+            dispatch: None,
+            floor: None,
+        },
+        op: "echo".to_owned(),
+        exec: None,
+        target: None,
+    }
 }
 
 /// A small journal: genesis, session, intent, outcome, intent.
 fn journal() -> Vec<Vec<u8>> {
     let genesis = Genesis {
+        domain: "cortex.example".to_owned(),
         node: "n1".to_owned(),
         tenant: "default".to_owned(),
+        enroll: None,
+        key: Base64(public_key(&[1; 32]).as_bytes().to_vec()),
         nonce: "ab".repeat(32),
+        alg: ALG.to_owned(),
         agent: "0.1.0".to_owned(),
+        pred: None,
     };
-    let session = Session {
-        agent: "0.1.0".to_owned(),
-        session: "s1".to_owned(),
-        policy: "cd".repeat(32),
-        clean: true,
-    };
-    let intent = |cmd: &str| {
-        let intent = Intent {
-            cmd: cmd.to_owned(),
-            workspace: "default".to_owned(),
-            fence: u64::MAX,
-            incarnation: "00".repeat(16),
-            actor: Actor::default(),
-            rule: "echo".to_owned(),
-            policy: "cd".repeat(32),
-            op: "echo",
-            exec: None,
-        };
-        (kind::INTENT, intent.to_value())
-    };
+    let session = SessionClose { session: "s1".to_owned(), clean: true, cosigned: 0 };
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     let mut next = Position::GENESIS;
-    let mut push = |(kind, data): (&str, Value)| {
+    let mut push = |record: Record| {
+        let (kind, data) = (record.kind(), record.to_value());
         let body = Envelope::encode(next, kind, &stamp(next.seq), data).unwrap();
         let leaf = Leaf::of(&body);
         let log = if next.seq == 0 { leaf } else { next.log };
@@ -51,21 +70,11 @@ fn journal() -> Vec<Vec<u8>> {
         bodies.push(body);
         leaf
     };
-    push((kind::GENESIS, genesis.to_value()));
-    push((kind::SESSION_OPEN, session.to_value()));
-    let intent_hash = push(intent("t1/1"));
-    let outcome = Outcome {
-        cmd: "t1/1".to_owned(),
-        intent: 2,
-        intent_hash,
-        status: Status::Exited { code: 0 },
-        dur_us: 7,
-        stdout: None,
-        stderr: None,
-        truncated: false,
-    };
-    push((kind::OUTCOME, outcome.to_value()));
-    push(intent("t2/1"));
+    push(genesis.into());
+    push(session.into());
+    let hash = push(intent("t1/1").into());
+    push(Outcome::new("t1/1".to_owned(), 2, hash, Status::Exited).into());
+    push(intent("t2/1").into());
     bodies
 }
 
@@ -86,7 +95,8 @@ fn the_specifications_record_has_the_specified_leaf_and_is_canonical() {
     );
     assert_eq!(canonical::parse(body).unwrap().to_bytes().unwrap(), body);
     let refused = Envelope::parse(body).unwrap_err();
-    assert_eq!(refused, FormatError::Version { found: "cortex-audit/1".to_owned() });
+    // The vector's ids are shortened.
+    assert_eq!(refused, FormatError::Field("boot"));
 }
 
 #[test]
@@ -114,7 +124,27 @@ fn wall_clock_is_written_with_six_decimals() {
     assert_eq!(rfc3339(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
     assert_eq!(rfc3339(1_795_438_802_500_000), "2026-11-23T13:00:02.500000Z");
     assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999999Z");
-    assert!(!is_rfc3339("2026-11-23T13:00:02.5Z"));
+    for at in [0, 951_782_400_000_001, 1_795_438_802_500_000, 253_402_300_799_999_999] {
+        assert_eq!(parse_rfc3339(&rfc3339(at)), Some(at));
+    }
+    for text in [
+        "2026-11-23T13:00:02.5Z",
+        "2026-11-31T13:00:02.500000Z",
+        "2027-02-29T00:00:00.000000Z",
+        "2100-02-29T00:00:00.000000Z",
+        "2026-00-01T00:00:00.000000Z",
+        "2026-13-01T00:00:00.000000Z",
+        "2026-01-00T00:00:00.000000Z",
+        "2026-01-01T24:00:00.000000Z",
+        "2026-01-01T00:60:00.000000Z",
+        "2016-12-31T23:59:60.000000Z",
+        "1969-12-31T23:59:59.000000Z",
+        "2026-01-01t00:00:00.000000Z",
+        "2026-01-01T00:00:00.000000z",
+        "+026-01-01T00:00:00.000000Z",
+    ] {
+        assert_eq!(parse_rfc3339(text), None, "{text}");
+    }
 }
 
 #[test]
@@ -210,7 +240,7 @@ fn damage_of_every_kind_is_found_at_its_place() {
     };
     assert_eq!(damaged(&|b| b[1] = edit(&b[1], "s1", "s2")), ChainFault::Prev);
     assert!(matches!(
-        damaged(&|b| b[1] = edit(&b[1], "\"kind\":\"session.open\"", "\"kind\":\"genesis\"")),
+        damaged(&|b| b[1] = edit(&b[1], "\"kind\":\"session.close\"", "\"kind\":\"genesis\"")),
         ChainFault::Kind(_)
     ));
     assert_eq!(
