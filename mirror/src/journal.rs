@@ -6,12 +6,13 @@
 //! was cosigned then: so a storage that forgot, or was rewritten, cannot make the mirror sign a second history.
 
 use bytes::Bytes;
-use cortex_audit::record::Record;
+use cortex_audit::record::{Genesis, Record};
 use cortex_audit::{
     ChainChecker, Envelope, Frontier, Hash, KeyKind, Leaf, Origin, PublicKey, SignedNote,
     VerifierKey,
 };
 use cortex_log::Rev;
+use cortex_model::limits::mirror::AUDIT_NOTE_SIGNATURES_MAX;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -72,11 +73,23 @@ pub(crate) struct Step {
     /// Only what is new.
     pub(crate) records: Bytes,
     pub(crate) note: SignedNote,
-    pub(crate) genesis: Option<Box<cortex_audit::record::Genesis>>,
+    pub(crate) genesis: Option<Box<Genesis>>,
     key: VerifierKey,
     chain: ChainChecker,
     frontier: Frontier,
     leaves: Vec<Leaf>,
+}
+
+impl Step {
+    /// The journal's full id.
+    pub(crate) fn log(&self) -> Leaf {
+        self.chain.head().map_or(Leaf::ZERO, |head| head.log)
+    }
+
+    /// The key that signs it.
+    pub(crate) fn vkey(&self) -> &VerifierKey {
+        &self.key
+    }
 }
 
 /// See the module.
@@ -177,6 +190,9 @@ impl Journal {
             Ok(note) => note,
             Err(error) => return invalid(records.first, format!("its note: {error}")),
         };
+        if note.signatures().len() > AUDIT_NOTE_SIGNATURES_MAX {
+            return invalid(records.first, "its note has too many signatures".into());
+        }
         let genesis = if self.size() == 0 {
             match self.genesis(lines.first().copied().unwrap_or_default()) {
                 Ok(genesis) => Some(genesis),
@@ -200,7 +216,7 @@ impl Journal {
             let why = format!("its note is of size {}, it ends at {end}", note.checkpoint().size);
             return invalid(records.first, why);
         }
-        let genesis = genesis.map(|(genesis, _)| Box::new(genesis));
+        let genesis = genesis.map(|(genesis, _)| genesis);
         self.walk(records, &lines, older, note, key, genesis)
     }
 
@@ -211,7 +227,7 @@ impl Journal {
         older: &BTreeMap<u64, Leaf>,
         note: SignedNote,
         key: VerifierKey,
-        genesis: Option<Box<cortex_audit::record::Genesis>>,
+        genesis: Option<Box<Genesis>>,
     ) -> Verdict {
         let (mut chain, mut frontier) = (self.chain.clone(), self.frontier.clone());
         let (mut leaves, mut fresh, mut contradicts) = (Vec::new(), 0, None);
@@ -255,7 +271,7 @@ impl Journal {
     }
 
     /// The first record says whose journal it is and which key signs it; its hash is the journal's id.
-    fn genesis(&self, line: &[u8]) -> Result<(cortex_audit::record::Genesis, VerifierKey), String> {
+    fn genesis(&self, line: &[u8]) -> Result<(Box<Genesis>, VerifierKey), String> {
         let envelope = Envelope::parse(line).map_err(|error| error.to_string())?;
         let read = Record::read(&envelope.kind, &envelope.data).map_err(|error| error.0)?;
         let Some(Record::Genesis(genesis)) = read else {

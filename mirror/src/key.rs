@@ -71,7 +71,7 @@ impl MirrorKey {
             return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
         }
         let mut text = String::new();
-        file.by_ref().take(FILE_MAX).read_to_string(&mut text).map_err(io)?;
+        (&mut file).take(FILE_MAX).read_to_string(&mut text).map_err(io)?;
         parse(text.trim_end()).map(MirrorKey).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
     }
 

@@ -8,7 +8,7 @@
 //!                       |                   | persist  CX_MIRROR, fenced: what the key signs next
 //!                       +-----answer--------+ cosign   signer.rs
 //!
-//!  log --tail--> reconcile.rs: was every dispatch recorded, was every intent dispatched?
+//!  log --tail--> index.rs: was every dispatch recorded, was every intent dispatched?
 //! ```
 //!
 //! It never decides what may run and never changes a record. Killing it costs time: what was not acknowledged is sent again.
@@ -20,7 +20,6 @@ mod journal;
 mod key;
 mod names;
 mod node;
-mod reconcile;
 mod service;
 mod signer;
 mod store;
