@@ -218,6 +218,7 @@ fn answer(frame: AgentFrame) -> Option<GatewayFrame> {
         | Up::Outcome(_)
         | Up::QueryAnswer(_)
         | Up::CancelAnswer(_)
+        | Up::TokenShown(_)
         | Up::Leaving(_)
         | Up::AuditHello(_)
         | Up::AuditBatch(_)

@@ -1,7 +1,7 @@
 //! The command line as a whole: global flags and the list of commands. Each command's own flags
 //! stand in its file. It never checks values that the server's rules decide.
 
-use crate::commands::{completions, gateway, node, run, scheduler, task, up};
+use crate::commands::{completions, gateway, mirror, node, run, scheduler, task, up};
 use crate::error::CliError;
 use crate::exit;
 use clap::{Args, Parser, Subcommand};
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Gateway(Box<gateway::GatewayArgs>),
     /// Run a scheduler on a log that several processes share
     Scheduler(Box<scheduler::SchedulerArgs>),
+    /// Countersign the journals of nodes, on a log that several processes share
+    Mirror(Box<mirror::MirrorArgs>),
     /// Copy the log of the running server into a new directory
     Backup,
     /// Run a command on a node that has what it needs, and show its output

@@ -75,11 +75,32 @@ pub fn permission(path: &str) -> Option<Permission> {
         | "/cortex.v1.Cortex/ExplainTask"
         | "/cortex.v1.Cortex/GetTaskHistory"
         | "/cortex.v1.Cortex/WatchTask" => Permission::ReadTasks,
+        "/cortex.v1.Audit/ListAuditLogs"
+        | "/cortex.v1.Audit/ReadAuditRecords"
+        | "/cortex.v1.Audit/ReadAuditOpenings"
+        | "/cortex.v1.Audit/ProveAuditRecord"
+        | "/cortex.v1.Audit/ListAuditFindings"
+        | "/cortex.v1.Audit/GetTaskAudit"
+        | "/cortex.v1.Audit/ListMirrorKeys" => Permission::ReadTasks,
+        "/cortex.v1.Audit/SettleNodeAudit" => Permission::ResolveTasks,
         "/cortex.v1.Cortex/CancelTask" => Permission::CancelTasks,
         "/cortex.v1.Cortex/ResolveTask" => Permission::ResolveTasks,
         "/cortex.v1.Cortex/ListNodes" | "/cortex.v1.Cortex/GetNode" => Permission::ReadNodes,
         "/cortex.v1.Cortex/CreateBackup" => Permission::Backup,
         "/cortex.v1.Cortex/GetServerInfo" | "/metrics" => Permission::ReadServer,
+        // Nothing is served behind these yet; they are named so that no path is without.
+        "/cortex.v1.NodeIdentity/Join"
+        | "/cortex.v1.NodeIdentity/RenewCertificate"
+        | "/cortex.v1.NodeIdentity/MintTunnelToken"
+        | "/cortex.v1.NodeIdentity/Leave" => Permission::HoldTunnel,
+        "/cortex.v1.Access/WhoAmI"
+        | "/cortex.v1.Access/CreateToken"
+        | "/cortex.v1.Access/ListTokens"
+        | "/cortex.v1.Access/RevokeToken"
+        | "/cortex.v1.Access/ApproveNode"
+        | "/cortex.v1.Access/RejectNode"
+        | "/cortex.v1.Access/QuarantineNode"
+        | "/cortex.v1.Access/RevokeNode" => Permission::Backup,
         "/healthz" => Permission::Public,
         p if p.starts_with("/grpc.health.v1.Health/") => Permission::Public,
         p if p.starts_with("/grpc.reflection.v1.ServerReflection/") => Permission::ReadServer,

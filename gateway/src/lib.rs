@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
 mod clock;
 pub mod config;
 mod housekeeping;

@@ -1,6 +1,7 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
 use crate::api::{Api, Backup};
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::{self, Fullness};
 use crate::identity::Identity;
@@ -56,10 +57,11 @@ pub async fn serve(
     let log = gateway.log;
     let tasks = Arc::new(Tasks::new(log.clone(), config.finished_kept));
     let nodes = Arc::new(Nodes::new(log.clone(), &config.name));
+    let audits = Arc::new(Audits::new(log.clone(), &config.name));
     let background = TaskTracker::new();
     let ended = stop.child_token();
 
-    follow(&background, &tasks, &nodes, &log, &ended);
+    follow(&background, &tasks, &nodes, &audits, &log, &ended);
     let fullness = Arc::new(Fullness::default());
     background.spawn(housekeeping::run(
         log.clone(),
@@ -72,6 +74,7 @@ pub async fn serve(
     let api = Api {
         tasks: tasks.clone(),
         nodes: nodes.clone(),
+        audits: audits.clone(),
         log: log.clone(),
         config: config.clone(),
         fullness,
@@ -81,6 +84,7 @@ pub async fn serve(
     let tunnels = Tunnels::new(
         tasks.clone(),
         nodes,
+        audits,
         log.clone(),
         config.clone(),
         stop.clone(),
@@ -147,11 +151,19 @@ fn follow(
     background: &TaskTracker,
     tasks: &Arc<Tasks>,
     nodes: &Arc<Nodes>,
+    audits: &Arc<Audits>,
     log: &Arc<dyn EventLog>,
     until: &CancellationToken,
 ) {
     let (projected, log, stop) = (tasks.clone(), log.clone(), until.clone());
     background.spawn(async move { projected.projection.run(log, stop).await });
+    let (audits, stop) = (audits.clone(), until.clone());
+    background.spawn(async move {
+        while let Err(e) = audits.run(stop.clone()).await {
+            tracing::error!(error = %e, "mirrors are not heard: nothing is countersigned through this gateway");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
     let (nodes, stop) = (nodes.clone(), until.clone());
     background.spawn(async move {
         while let Err(e) = nodes.run(stop.clone()).await {

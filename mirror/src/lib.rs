@@ -18,7 +18,6 @@
 mod index;
 mod journal;
 mod key;
-mod names;
 mod node;
 mod service;
 mod signer;
@@ -26,6 +25,5 @@ mod store;
 mod worker;
 
 pub use key::{KeyFileError, MirrorKey};
-pub use names::{AUDIT_BUCKET, MIRROR_BUCKET, OPENINGS_BUCKET, journal_key, node_key, openings_key};
 pub use node::NodeState;
 pub use service::{Config, Mirror, serve};

@@ -2,7 +2,7 @@
 
 use crate::index::Index;
 use crate::key::MirrorKey;
-use crate::names::is_node;
+use cortex_log::audit::is_node;
 use crate::signer::Signer;
 use crate::store::Store;
 use crate::worker::{Job, Shared, Worker, now_ms};

@@ -3,7 +3,7 @@
 
 use crate::journal::{Journal, Signed};
 use crate::key::MirrorKey;
-use crate::names::MIRROR_BUCKET;
+use cortex_log::audit::MIRROR_BUCKET;
 use cortex_audit::{Hash, SignedNote, VerifierKey};
 use cortex_log::{EventLog, Expect, LogError, Rev};
 use cortex_model::proto as pb;

@@ -2,7 +2,7 @@
 //! same id and the same fence until it is.
 
 use crate::journal::{Batch, Journal, Records, Signed, Step, Verdict, split};
-use crate::names::{AUDIT_BUCKET, OPENINGS_BUCKET, journal_key, node_key, openings_key};
+use cortex_log::audit::{AUDIT_BUCKET, OPENINGS_BUCKET, journal_key, node_key, openings_key};
 use crate::node::{self, NodeState};
 use bytes::Bytes;
 use cortex_audit::{Frontier, Leaf};

@@ -37,6 +37,12 @@ impl Driver {
             }
             AgentAction::Query(query) => self.query(&query),
             AgentAction::Cancel(cancel) => self.cancel(&cancel),
+            AgentAction::TokenAccepted { expires_at_ms, .. } => {
+                tracing::debug!(expires_at_ms, "the gateway took the newer token");
+            }
+            AgentAction::RenewNow { within_ms } => {
+                tracing::info!(within_ms, "the gateway asks for a new certificate");
+            }
             AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
             AgentAction::OutcomeAcked(key) => self.acked(key),
             AgentAction::OutputAcked { .. } => {}

@@ -117,6 +117,7 @@ impl Gateway {
                 min_backoff_ms: 0,
                 workspace: "default".into(),
                 now_ms: 1,
+                token_expires_at_ms: 0,
             }))
             .await;
         connection

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod gateway;
+pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod scheduler;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Up(args) => up::run(*args, session.global.data_dir.as_deref()).await,
         Command::Gateway(args) => gateway::run(*args, session.global.data_dir.as_deref()).await,
         Command::Scheduler(args) => scheduler::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Mirror(args) => mirror::run(*args, session.global.data_dir.as_deref()).await,
         Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,

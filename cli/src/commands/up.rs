@@ -1,6 +1,7 @@
-//! `cortex up`: a whole Cortex on this machine: gateway and scheduler in this process, the log beside them, an agent as
+//! `cortex up`: a whole Cortex on this machine: gateway, scheduler and mirror in this process, the log beside them, an agent as
 //! its own process.
 
+use super::mirror::MirrorFlags;
 use crate::client::{Target, data_dir};
 use crate::error::CliError;
 use crate::interrupts::Interrupts;
@@ -8,7 +9,7 @@ use crate::render;
 use crate::serve::agent::LocalAgent;
 use crate::serve::compose::{Quotas, Servers, listen, open_log};
 use crate::serve::data_dir::DataDir;
-use crate::serve::{first_task, logging};
+use crate::serve::{first_task, logging, mirror};
 use clap::Args;
 use cortex_gateway::Retention;
 use cortex_model::Code;
@@ -40,6 +41,8 @@ pub(crate) struct UpArgs {
     /// Tasks the local agent runs at a time
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
+    #[command(flatten)]
+    mirror: MirrorFlags,
     #[command(flatten)]
     shared: LogArgs,
 }
@@ -117,6 +120,7 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     let servers = Servers::new(stop.clone());
     servers.gateway(&dir, &open, listener, args.shared.quotas().outputs)?;
     servers.scheduler(&open);
+    servers.mirror(&open, mirror::key(&dir, None, &args.mirror)?, args.mirror.reconcile_after()?);
     drop(open);
     dir.write_endpoint(&format!("http://{address}"))?;
     render::line(&format!("cortex is up at http://{address}, data in {}", dir.path().display()))?;

@@ -7,11 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod capability;
+pub mod credential;
 pub mod error;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod registry;
 pub mod request;
+pub mod role;
 pub mod task;
 pub mod time;
 pub mod wire;
@@ -24,5 +27,6 @@ pub use capability::{NodeFacts, Requirement, Version};
 pub use error::{Code, Fault};
 pub use event::{Commit, Event, ReleaseReason, ResolveAs, TaskState};
 pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
+pub use role::{Permission, Role};
 pub use task::{Action, Actor, ActorKind, Ending, Outcome, RetryOn, RetryPolicy, TaskSpec};
 pub use time::{Tick, UnixMillis};

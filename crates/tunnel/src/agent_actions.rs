@@ -22,6 +22,20 @@ pub enum AgentAction {
         version: u32,
         /// The gateway's clock, Unix milliseconds.
         now_ms: u64,
+        /// The tunnel ends then unless `show_token` came before, Unix milliseconds by the gateway's clock; 0 is never.
+        token_expires_at_ms: u64,
+    },
+    /// The gateway took the token of `show_token`.
+    TokenAccepted {
+        /// The tunnel ends then unless a newer one is shown, Unix milliseconds by the gateway's clock.
+        expires_at_ms: u64,
+        /// The gateway's clock, Unix milliseconds.
+        now_ms: u64,
+    },
+    /// The CA changed: renew the certificate, then connect again.
+    RenewNow {
+        /// Wait up to this long first, at random; milliseconds.
+        within_ms: u32,
     },
     /// The gateway refused us, or ended the connection for cause. `Disconnect` follows.
     Refused {

@@ -9,7 +9,7 @@ use cortex_model::limits::UNDELIVERED_ATTEMPTS_MAX;
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::{
     AttemptPhase, Busy, BusyReason, Cancel, CancelAnswer, Claim, Error, Leaving, Offer,
-    OutcomeReport, OutputChunk, Query, QueryAnswer,
+    OutcomeReport, OutputChunk, Query, QueryAnswer, TokenShown,
 };
 use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::BTreeMap;
@@ -109,6 +109,14 @@ impl AgentEnd {
         self.leaving = Some(reason.into());
         if let State::Up { .. } = self.state {
             self.send(Up::Leaving(Leaving { reason: reason.into() }));
+        }
+    }
+
+    /// Shows a newer token before the one that was shown last runs out. Without a connection nothing happens: the next
+    /// one begins with a token of its own.
+    pub fn show_token(&mut self, token: String) {
+        if let State::Up { .. } = self.state {
+            self.send(Up::TokenShown(TokenShown { token }));
         }
     }
 

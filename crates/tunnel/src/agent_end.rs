@@ -218,6 +218,7 @@ impl AgentEnd {
             workspace: welcome.workspace,
             version: welcome.version,
             now_ms: welcome.now_ms,
+            token_expires_at_ms: welcome.token_expires_at_ms,
         });
         if let Some(reason) = self.leaving.clone() {
             self.send(Up::Leaving(Leaving { reason }));
@@ -253,6 +254,8 @@ fn outlives_connection(action: &AgentAction) -> bool {
         AgentAction::Connect
         | AgentAction::Disconnect(_)
         | AgentAction::Welcomed { .. }
+        | AgentAction::TokenAccepted { .. }
+        | AgentAction::RenewNow { .. }
         | AgentAction::Offer(_)
         // The journal does not know it, so the node says so and the attempt is released.
         | AgentAction::Go { .. }

@@ -9,6 +9,7 @@ use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECO
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     BusyReason, Cancel, Drain, GatewayFrame, Go, NoGo, Offer, OutcomeAck, OutputAck, Query, Refuse,
+    RenewNow, TokenAccepted,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -56,6 +57,8 @@ impl AgentEnd {
             | Down::Drain(_)
             | Down::OutputAck(_)
             | Down::Credit(_)
+            | Down::TokenAccepted(_)
+            | Down::RenewNow(_)
             | Down::AuditState(_)
             | Down::AuditAck(_)
             | Down::AuditResend(_)
@@ -97,6 +100,14 @@ impl AgentEnd {
             }
             Down::Refuse(refuse) => {
                 self.refused(refuse, now);
+                Ok(())
+            }
+            Down::TokenAccepted(TokenAccepted { expires_at_ms, now_ms }) => {
+                self.actions.push_back(AgentAction::TokenAccepted { expires_at_ms, now_ms });
+                Ok(())
+            }
+            Down::RenewNow(RenewNow { within_ms }) => {
+                self.actions.push_back(AgentAction::RenewNow { within_ms });
                 Ok(())
             }
             Down::AuditState(state) => self.audit_heard(AuditDown::State(state)),

@@ -65,6 +65,8 @@ pub enum GatewayAction {
     },
     /// The node lives; what it has free.
     Heartbeat(AgentHeartbeat),
+    /// The node shows a newer token: answer with `token_accepted` or `refuse`. It is secret.
+    TokenShown(String),
     /// The node goes away: offer it nothing more.
     Leaving(String),
     /// What the node says of its journal. Each upload must get one answer by `GatewayEnd::audit`.

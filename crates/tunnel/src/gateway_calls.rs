@@ -7,7 +7,8 @@ use crate::heartbeat::Heartbeat;
 use cortex_model::limits::{DRAIN_MAX_MS, FRAME_QUEUE_MAX, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX};
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    Cancel, Drain, Error, Go, NoGo, Offer, OutcomeAck, Query, Refuse, Welcome,
+    Cancel, Drain, Error, Go, NoGo, Offer, OutcomeAck, Query, Refuse, RenewNow, TokenAccepted,
+    Welcome,
 };
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::BTreeMap;
@@ -30,8 +31,27 @@ impl GatewayEnd {
             min_backoff_ms: cfg.min_backoff_ms,
             workspace: workspace.into(),
             now_ms: wall.0,
+            token_expires_at_ms: self.token_end.0,
         }));
         true
+    }
+
+    /// The end of the token that was shown with the call; the welcome tells it. The machine does not watch it: the driver,
+    /// which knows the wall clock, ends the connection.
+    pub fn set_token_end(&mut self, expires: UnixMillis) {
+        self.token_end = expires;
+    }
+
+    /// The newer token was taken.
+    pub fn token_accepted(&mut self, expires: UnixMillis, wall: UnixMillis) {
+        self.token_end = expires;
+        let (expires_at_ms, now_ms) = (expires.0, wall.0);
+        self.push(Down::TokenAccepted(TokenAccepted { expires_at_ms, now_ms }));
+    }
+
+    /// The CA changed: the node should renew its certificate within this time.
+    pub fn renew_now(&mut self, within_ms: u32) {
+        self.push(Down::RenewNow(RenewNow { within_ms }));
     }
 
     /// Ends the connection for cause, at any time. An `error` that is not retryable makes the agent

@@ -74,6 +74,8 @@ pub struct GatewayEnd {
     pub(crate) session: String,
     /// The gateway's wall clock, as last told.
     pub(crate) wall: UnixMillis,
+    /// End of the newest token the agent showed.
+    pub(crate) token_end: UnixMillis,
     pub(crate) leaving: bool,
     pub(crate) offers: Offers,
     pub(crate) queries: BTreeMap<u64, AttemptKey>,
@@ -106,6 +108,7 @@ impl GatewayEnd {
             state: State::AwaitHello { deadline: now + HANDSHAKE_TIMEOUT_MS },
             session: String::new(),
             wall: UnixMillis(0),
+            token_end: UnixMillis(0),
             leaving: false,
             offers: Offers::default(),
             queries: BTreeMap::new(),

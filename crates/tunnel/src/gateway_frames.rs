@@ -96,6 +96,10 @@ impl GatewayEnd {
                 self.actions.push_back(GatewayAction::Leaving(leaving.reason));
                 Ok(())
             }
+            Up::TokenShown(shown) => {
+                self.actions.push_back(GatewayAction::TokenShown(shown.token));
+                Ok(())
+            }
             Up::AuditHello(hello) => self.audit_heard(AuditUp::Hello(hello)),
             Up::AuditBatch(batch) => self.audit_heard(AuditUp::Batch(batch)),
             Up::AuditOpenings(openings) => self.audit_heard(AuditUp::Openings(openings)),

@@ -12,6 +12,7 @@ mod resolve;
 mod submit;
 mod watch;
 
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::Fullness;
 use crate::identity::Principal;
@@ -37,6 +38,7 @@ pub type Backup = Arc<dyn Fn() -> BoxFuture<'static, Result<PathBuf, Fault>> + S
 pub(crate) struct Api {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) fullness: Arc<Fullness>,

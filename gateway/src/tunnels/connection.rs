@@ -3,6 +3,7 @@
 //! `work`, so that heartbeats and control frames never stand behind a disk.
 
 use super::Shared;
+use super::audit::{self, Relay};
 use super::flow::Flow;
 use super::offers::Waiting;
 use cortex_log::{LogError, Message, MessageStream, Rev};
@@ -29,7 +30,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Something slow that ended.
 pub(super) enum Done {
     /// The node was looked up and its subject is listened to.
-    Known(Result<(MessageStream, u64), Fault>),
+    Known(Result<super::peer::LookedUp, Fault>),
     Started {
         offer_id: u64,
         result: Result<Rev, LogError>,
@@ -45,6 +46,13 @@ pub(super) enum Done {
         result: Result<(), Fault>,
     },
     Replied,
+    /// The mirror answered what was relayed to it, or nobody did.
+    Relayed {
+        said: Box<cortex_tunnel::AuditUp>,
+        answer: Box<Result<pb::mirror_reply::Body, Fault>>,
+    },
+    /// It is time to say hello to the mirror again.
+    GreetMirror,
 }
 
 /// The agent behind the connection.
@@ -55,6 +63,8 @@ pub(super) struct Peer {
     pub(super) presence: pb::NodePresence,
     pub(super) superseded: CancellationToken,
     pub(super) announced_free: u32,
+    /// As last told to the agent and to schedulers.
+    pub(super) audit_standing: i32,
 }
 
 /// See the module.
@@ -70,6 +80,7 @@ pub(super) struct Connection {
     pub(super) flows: HashMap<AttemptKey, Flow>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) next_id: u64,
+    pub(super) relay: Relay,
 }
 
 impl Connection {
@@ -91,6 +102,7 @@ impl Connection {
             flows: HashMap::new(),
             work: FuturesUnordered::new(),
             next_id: 0,
+            relay: Relay::default(),
         }
     }
 
@@ -141,6 +153,7 @@ impl Connection {
                 },
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
                 Some(m) = next(&mut self.requests) => self.request(m),
+                () = audit::changed(&mut self.relay.standing) => self.standing_changed(),
                 permit = out.reserve(), if full => match permit {
                     Ok(permit) => if let Some(frame) = self.end.poll_frame() { permit.send(Ok(frame)) },
                     Err(_) => return "the transport is gone",
@@ -179,7 +192,7 @@ impl Connection {
         }
     }
 
-    fn node_name(&self) -> &str {
+    pub(super) fn node_name(&self) -> &str {
         self.peer.as_ref().map_or("", |p| p.node.as_str())
     }
 
@@ -228,6 +241,10 @@ impl Connection {
                 }
             }
             GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
+            GatewayAction::TokenShown(_) => {
+                let fault = Fault::new(Code::Unauthenticated, "this gateway takes no newer token");
+                self.end.refuse((&fault).into(), 0);
+            }
             GatewayAction::Audit(said) => self.audit(*said),
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
@@ -253,6 +270,8 @@ impl Connection {
         match done {
             Done::Known(known) => self.known(known),
             Done::Replied => {}
+            Done::Relayed { said, answer } => self.relayed(*said, *answer),
+            Done::GreetMirror => self.greet_mirror(),
             Done::Started { offer_id, result } => match result {
                 Ok(rev) => {
                     self.end.go(offer_id, rev);

@@ -9,6 +9,7 @@ mod offers;
 mod peer;
 mod reports;
 
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::identity::Principal;
 use crate::nodes::Nodes;
@@ -35,6 +36,7 @@ const FRAMES_QUEUED: usize = 16;
 pub(crate) struct Shared {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) tunnel: Arc<GatewayConfig>,
@@ -93,6 +95,7 @@ impl Tunnels {
     pub(crate) fn new(
         tasks: Arc<Tasks>,
         nodes: Arc<Nodes>,
+        audits: Arc<Audits>,
         log: Arc<dyn EventLog>,
         config: Arc<Config>,
         stop: CancellationToken,
@@ -107,6 +110,7 @@ impl Tunnels {
         let shared = Shared {
             tasks,
             nodes,
+            audits,
             log,
             config,
             tunnel: Arc::new(tunnel),

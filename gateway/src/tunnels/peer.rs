@@ -3,6 +3,7 @@
 
 use super::Shared;
 use super::connection::{Connection, Done, Peer};
+use crate::audit::Standing;
 use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
@@ -49,14 +50,15 @@ impl Connection {
             last_seen_ms: now,
         };
         let announced_free = presence.slots_free;
-        Ok(Peer { node, incarnation, session, presence, superseded, announced_free })
+        let audit_standing = 0;
+        Ok(Peer { node, incarnation, session, presence, superseded, announced_free, audit_standing })
     }
 
     /// Welcomes the agent once offers for it are listened to.
-    pub(super) fn known(&mut self, known: Result<(MessageStream, u64), Fault>) {
+    pub(super) fn known(&mut self, known: Result<LookedUp, Fault>) {
         let Some(peer) = &mut self.peer else { return };
         match known {
-            Ok((requests, journal_seen)) => {
+            Ok(LookedUp { requests, journal_seen, standing }) => {
                 let journal = peer.presence.journal.get_or_insert_default();
                 if journal.size < journal_seen {
                     tracing::error!(node = %peer.node, has = journal.size, seen = journal_seen,
@@ -64,7 +66,9 @@ impl Connection {
                     // Its word that something never started is not taken until it has grown again.
                     journal.size = journal_seen;
                 }
-                let presence = peer.presence.clone();
+                peer.audit_standing = standing.borrow().standing;
+                self.stands(standing);
+                let Some(presence) = self.announced() else { return };
                 self.requests = Some(requests);
                 let now = self.shared.tick();
                 if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
@@ -108,8 +112,27 @@ impl Connection {
         let Some(peer) = &mut self.peer else { return };
         change(&mut peer.presence);
         peer.announced_free = peer.presence.slots_free;
-        self.shared.nodes.changed(peer.presence.clone());
+        if let Some(presence) = self.announced() {
+            self.shared.nodes.changed(presence);
+        }
     }
+
+    /// The node as schedulers may see it: one that its audit bars has no slots.
+    fn announced(&self) -> Option<pb::NodePresence> {
+        let mut presence = self.peer.as_ref()?.presence.clone();
+        if self.relay.barred().is_some() {
+            (presence.slots, presence.slots_free) = (0, 0);
+        }
+        Some(presence)
+    }
+}
+
+/// What is known of a node before it is welcomed.
+pub(super) struct LookedUp {
+    requests: MessageStream,
+    /// How long its journal was when last seen.
+    journal_seen: u64,
+    standing: Standing,
 }
 
 /// Listens for offers and looks up how long the node's journal has been.
@@ -118,11 +141,14 @@ async fn look_up(
     subject: &str,
     key: &str,
     incarnation: &str,
-) -> Result<(MessageStream, u64), Fault> {
+) -> Result<LookedUp, Fault> {
     let fault = |e: LogError| crate::status::log_fault(&e);
     let requests = shared.log.subscribe(subject).await.map_err(fault)?;
     let known = shared.log.kv_get(NODES_BUCKET, key).await.map_err(fault)?;
     let known = known.and_then(|e| pb::NodePresence::decode(e.value).ok());
     let same_life = known.filter(|p| p.incarnation == incarnation);
-    Ok((requests, same_life.and_then(|p| p.journal).map_or(0, |j| j.size)))
+    let journal_seen = same_life.and_then(|p| p.journal).map_or(0, |j| j.size);
+    let (workspace, node) = key.split_once('.').unwrap_or_default();
+    let standing = shared.audits.standing(workspace, node).await.map_err(fault)?;
+    Ok(LookedUp { requests, journal_seen, standing })
 }

@@ -2,7 +2,7 @@
 
 use super::{Held, WorkError, Worker, answers, now_ms};
 use crate::journal::{Records, Step, Verdict, forks};
-use crate::names::journal_key;
+use cortex_log::audit::journal_key;
 use crate::signer::{Last, SignError};
 use cortex_model::limits::mirror::AUDIT_INVALID_MAX;
 use cortex_model::proto as pb;

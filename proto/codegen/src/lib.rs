@@ -6,12 +6,14 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 
 /// The contract's files, relative to the `proto` folder.
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "cortex/v1/task.proto",
     "cortex/v1/event.proto",
     "cortex/v1/agent.proto",
     "cortex/v1/api.proto",
     "cortex/v1/dispatch.proto",
+    "cortex/v1/registry.proto",
+    "cortex/v1/identity.proto",
     "cortex/v1/mirror.proto",
     "cortex/v1/audit.proto",
 ];

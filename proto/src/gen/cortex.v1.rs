@@ -769,7 +769,7 @@ impl TaskState {
 pub struct AgentFrame {
     #[prost(
         oneof = "agent_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 50, 51, 52, 53, 80"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 50, 51, 52, 53, 80"
     )]
     pub body: ::core::option::Option<agent_frame::Body>,
 }
@@ -793,6 +793,8 @@ pub mod agent_frame {
         CancelAnswer(super::CancelAnswer),
         #[prost(message, tag = "8")]
         Leaving(super::Leaving),
+        #[prost(message, tag = "20")]
+        TokenShown(super::TokenShown),
         #[prost(message, tag = "50")]
         AuditHello(super::AuditHello),
         #[prost(message, tag = "51")]
@@ -810,7 +812,7 @@ pub mod agent_frame {
 pub struct GatewayFrame {
     #[prost(
         oneof = "gateway_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 50, 51, 52, 53, 54, 55"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55"
     )]
     pub body: ::core::option::Option<gateway_frame::Body>,
 }
@@ -842,6 +844,10 @@ pub mod gateway_frame {
         OutputAck(super::OutputAck),
         #[prost(message, tag = "12")]
         Credit(super::Credit),
+        #[prost(message, tag = "20")]
+        TokenAccepted(super::TokenAccepted),
+        #[prost(message, tag = "21")]
+        RenewNow(super::RenewNow),
         #[prost(message, tag = "50")]
         AuditState(super::AuditState),
         #[prost(message, tag = "51")]
@@ -993,6 +999,9 @@ pub struct Welcome {
     /// Gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "8")]
     pub now_ms: u64,
+    /// The tunnel ends at this time unless a newer token was shown before, Unix milliseconds by the gateway's clock.
+    #[prost(uint64, tag = "9")]
+    pub token_expires_at_ms: u64,
 }
 /// Says that the agent lives, and what it has room for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1308,6 +1317,30 @@ pub struct Refuse {
     /// Do not reconnect before this many milliseconds; 0 leaves it to the agent.
     #[prost(uint32, tag = "2")]
     pub retry_after_ms: u32,
+}
+/// Shows a newer token (NodeIdentity.MintTunnelToken) on an open tunnel. To be done once 2/3 of the old one's life is over.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenShown {
+    /// The whole JWT. It must be for the same node and be bound to the certificate of this connection.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+/// The token was taken; the tunnel may go on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenAccepted {
+    /// The tunnel ends at this time unless a newer token was shown before, Unix milliseconds by the gateway's clock.
+    #[prost(uint64, tag = "1")]
+    pub expires_at_ms: u64,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub now_ms: u64,
+}
+/// The CA changed: renew the certificate now, then connect again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewNow {
+    /// Wait up to this long first, at random, so that a fleet does not come at once; milliseconds.
+    #[prost(uint32, tag = "1")]
+    pub within_ms: u32,
 }
 /// What the agent says first of its journal; once per connection, before any upload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1973,6 +2006,815 @@ pub mod agent_gateway_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A batch of a journal's records, as it was verified. One commit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditStored {
+    /// Number of the first record.
+    #[prost(uint64, tag = "1")]
+    pub first_seq: u64,
+    /// Number of records, at least 1.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// How `records` is written.
+    #[prost(enumeration = "AuditEncoding", tag = "3")]
+    pub encoding: i32,
+    /// The records' bytes as the node wrote them; they are what is hashed.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub records: ::prost::bytes::Bytes,
+    /// The node's checkpoint of size `first_seq` + `count`.
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
+    /// The newest cosigned checkpoint when this was stored; empty when there was none.
+    #[prost(string, tag = "6")]
+    pub cosigned_note: ::prost::alloc::string::String,
+}
+/// Something that a mirror found or was told about a node's audit. One commit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditNodeCommit {
+    /// Position of this commit in the node's history: 1, 2, 3... without a gap.
+    #[prost(uint64, tag = "1")]
+    pub n: u64,
+    /// In the order in which they happened; at least one.
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<AuditNodeEvent>,
+    /// Workspace of the node.
+    #[prost(string, tag = "3")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+    /// Mirror's clock, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+}
+/// Something that happened to a node's audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditNodeEvent {
+    #[prost(oneof = "audit_node_event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub kind: ::core::option::Option<audit_node_event::Kind>,
+}
+/// Nested message and enum types in `AuditNodeEvent`.
+pub mod audit_node_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        LogOpened(super::AuditLogOpened),
+        #[prost(message, tag = "2")]
+        Suspected(super::AuditSuspected),
+        #[prost(message, tag = "3")]
+        Quarantined(super::AuditQuarantined),
+        #[prost(message, tag = "4")]
+        Settled(super::AuditSettled),
+        #[prost(message, tag = "5")]
+        LogRetired(super::AuditLogRetired),
+        #[prost(message, tag = "6")]
+        Unrecorded(super::AuditUnrecorded),
+        #[prost(message, tag = "7")]
+        Recorded(super::AuditRecorded),
+        #[prost(message, tag = "8")]
+        Undispatched(super::AuditUndispatched),
+    }
+}
+/// The node uploads this journal from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLogOpened {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Key that signs its checkpoints.
+    #[prost(string, tag = "2")]
+    pub vkey: ::prost::alloc::string::String,
+    /// The journal it says it follows; empty when it names none.
+    #[prost(string, tag = "3")]
+    pub predecessor: ::prost::alloc::string::String,
+}
+/// Something is missing or was invalid; a person should look.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSuspected {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// What was found, for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// The record it is about.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+/// Two histories, or a rolled back one: the node gets no work.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditQuarantined {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Fork, rollback or wrong key.
+    #[prost(enumeration = "AuditRejectCode", tag = "2")]
+    pub code: i32,
+    /// What was found, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The first record that differs, where it is known.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// Signed notes that contradict each other: evidence that anybody can check.
+    #[prost(string, repeated, tag = "5")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Records of the branch that was refused, as it was sent, from `records_first_seq` on.
+    #[prost(bytes = "vec", tag = "6")]
+    pub records: ::prost::alloc::vec::Vec<u8>,
+    /// Number of the first of them.
+    #[prost(uint64, tag = "7")]
+    pub records_first_seq: u64,
+}
+/// An operator looked and settled it: suspicion and quarantine end, open findings are closed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSettled {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The journal is closed: nothing more of it is taken.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLogRetired {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Its cosigned size.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// The journal that follows; empty when there is none.
+    #[prost(string, tag = "3")]
+    pub successor: ::prost::alloc::string::String,
+    /// Who closed it; absent when its successor did.
+    #[prost(message, optional, tag = "4")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// An attempt was dispatched, and the journal shows neither intent nor refusal of it within the deadline.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditUnrecorded {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+    /// Revision of Started.
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
+    /// When it was dispatched, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub started_at_ms: u64,
+    /// The life of the journal that claimed it.
+    #[prost(string, tag = "5")]
+    pub incarnation: ::prost::alloc::string::String,
+}
+/// The record of an attempt that had been listed as unrecorded came after all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRecorded {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
+/// The journal shows an intent for an attempt that was not dispatched to this node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditUndispatched {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// `<task>/<attempt>`, as the record says.
+    #[prost(string, tag = "3")]
+    pub cmd: ::prost::alloc::string::String,
+}
+/// What a mirror's key signed last for a journal. Value of CX_MIRROR, replaced under a fence before each cosignature.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSigned {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Size that is cosigned.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// Its root, 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// When, seconds since 1970: with the key it makes the same cosignature again.
+    #[prost(uint64, tag = "4")]
+    pub time_s: u64,
+    /// The node's note of that size.
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
+    /// Revision of the batch that ends there.
+    #[prost(uint64, tag = "6")]
+    pub stored_revision: u64,
+}
+/// What gateways must know of a node's audit. Value of CX_AUDIT; rebuilt by the mirror.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeAudit {
+    /// Workspace of the node.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Its current journal, 64 hex digits; empty when it never uploaded one.
+    #[prost(string, tag = "3")]
+    pub log: ::prost::alloc::string::String,
+    /// Where the node stands.
+    #[prost(enumeration = "AuditStanding", tag = "4")]
+    pub standing: i32,
+    /// Why, for people; empty when active.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// The newest cosigned checkpoint of that journal: the floor of every dispatch. Empty when there is none.
+    #[prost(string, tag = "6")]
+    pub cosigned_note: ::prost::alloc::string::String,
+    /// Its size.
+    #[prost(uint64, tag = "7")]
+    pub cosigned_size: u64,
+    /// When it was cosigned, Unix milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub cosigned_at_ms: u64,
+    /// Records that are stored.
+    #[prost(uint64, tag = "9")]
+    pub stored: u64,
+    /// Notes that prove a quarantine.
+    #[prost(string, repeated, tag = "10")]
+    pub evidence_notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Attempts that were dispatched and not recorded.
+    #[prost(uint32, tag = "11")]
+    pub unrecorded: u32,
+    /// Intents of attempts that were never dispatched.
+    #[prost(uint32, tag = "12")]
+    pub undispatched: u32,
+}
+/// Openings of consecutive records. Value of CX_OPENINGS under "<log32>.<first record, 16 hex digits>".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredOpenings {
+    /// Number of the first record this is about.
+    #[prost(uint64, tag = "1")]
+    pub first_seq: u64,
+    /// Number of records.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// Lines "<seq> <opening>".
+    #[prost(bytes = "bytes", tag = "3")]
+    pub openings: ::prost::bytes::Bytes,
+}
+/// Says that a mirror lives.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorHeartbeat {
+    /// Name of the mirror.
+    #[prost(string, tag = "1")]
+    pub mirror: ::prost::alloc::string::String,
+    /// Its verifier key.
+    #[prost(string, tag = "2")]
+    pub vkey: ::prost::alloc::string::String,
+}
+/// What a gateway relays, or asks, of a mirror.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorRequest {
+    /// Workspace of the node.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node; for questions it may be empty: all.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// First 32 hex digits of the journal's id.
+    #[prost(string, tag = "3")]
+    pub log: ::prost::alloc::string::String,
+    /// Gateway that asks; for logs.
+    #[prost(string, tag = "4")]
+    pub gateway: ::prost::alloc::string::String,
+    #[prost(oneof = "mirror_request::Body", tags = "10, 11, 12, 13, 14, 15, 16")]
+    pub body: ::core::option::Option<mirror_request::Body>,
+}
+/// Nested message and enum types in `MirrorRequest`.
+pub mod mirror_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "10")]
+        Hello(super::AuditHello),
+        #[prost(message, tag = "11")]
+        Batch(super::AuditBatch),
+        #[prost(message, tag = "12")]
+        Openings(super::AuditOpenings),
+        #[prost(message, tag = "13")]
+        Evidence(super::AuditEvidence),
+        #[prost(message, tag = "14")]
+        Find(super::MirrorFind),
+        #[prost(message, tag = "15")]
+        Settle(super::MirrorSettle),
+        #[prost(message, tag = "16")]
+        Locate(super::MirrorLocate),
+    }
+}
+/// The mirror's answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MirrorReply {
+    #[prost(oneof = "mirror_reply::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15")]
+    pub body: ::core::option::Option<mirror_reply::Body>,
+}
+/// Nested message and enum types in `MirrorReply`.
+pub mod mirror_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        State(super::AuditState),
+        #[prost(message, tag = "2")]
+        Ack(super::AuditAck),
+        #[prost(message, tag = "3")]
+        Resend(super::AuditResend),
+        #[prost(message, tag = "4")]
+        Reject(super::AuditReject),
+        #[prost(message, tag = "5")]
+        OpeningsAck(super::AuditOpeningsAck),
+        #[prost(message, tag = "6")]
+        EvidenceAck(super::AuditEvidenceAck),
+        #[prost(message, tag = "7")]
+        Found(super::MirrorFound),
+        #[prost(message, tag = "8")]
+        Settled(super::MirrorSettled),
+        #[prost(message, tag = "9")]
+        Located(super::MirrorLocated),
+        #[prost(message, tag = "15")]
+        Error(super::Error),
+    }
+}
+/// Which records are about this task?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorFind {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+}
+/// Records about a task.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MirrorFound {
+    /// In the order of journals and numbers, at most 64.
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<MirrorRecord>,
+}
+/// Where a record stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorRecord {
+    /// First 32 hex digits of the journal's id.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Number of the attempt it is about.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+}
+/// Ends suspicion and quarantine of a node, or closes a journal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSettle {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// The journal to close, 64 hex digits; empty: settle the node.
+    #[prost(string, tag = "3")]
+    pub retire_log: ::prost::alloc::string::String,
+}
+/// It is durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSettled {
+    /// The node as it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeAudit>,
+}
+/// Where in the log does the batch with this record begin?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorLocate {
+    /// The record.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// A revision to read the journal's commits from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorLocated {
+    /// The revision of the batch that holds the record.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+/// One to n events of one node or token, appended together or not at all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegistryCommit {
+    /// Position of this commit in its aggregate's history: 1, 2, 3... without a gap.
+    #[prost(uint64, tag = "1")]
+    pub n: u64,
+    /// In the order in which they happened; at least one.
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<RegistryEvent>,
+}
+/// Something that happened to a node or a token.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegistryEvent {
+    #[prost(oneof = "registry_event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22")]
+    pub kind: ::core::option::Option<registry_event::Kind>,
+}
+/// Nested message and enum types in `RegistryEvent`.
+pub mod registry_event {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        NodeEnrolled(super::NodeEnrolled),
+        #[prost(message, tag = "2")]
+        NodeApproved(super::NodeApproved),
+        #[prost(message, tag = "3")]
+        NodeRejected(super::NodeRejected),
+        #[prost(message, tag = "4")]
+        NodeQuarantined(super::NodeQuarantined),
+        #[prost(message, tag = "5")]
+        NodeRevoked(super::NodeRevoked),
+        #[prost(message, tag = "6")]
+        CertificateIssued(super::CertificateIssued),
+        #[prost(message, tag = "7")]
+        NodeLeft(super::NodeLeft),
+        #[prost(message, tag = "8")]
+        CloneSuspected(super::CloneSuspected),
+        #[prost(message, tag = "20")]
+        TokenCreated(super::TokenCreated),
+        #[prost(message, tag = "21")]
+        TokenUsed(super::TokenUsed),
+        #[prost(message, tag = "22")]
+        TokenRevoked(super::TokenRevoked),
+    }
+}
+/// A machine showed a join token. Always the first event of a node. It may do nothing before it is approved.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeEnrolled {
+    /// SHA-256 of the DER SubjectPublicKeyInfo of the node's key. A node keeps its key for life.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// The join token that was shown.
+    #[prost(string, tag = "2")]
+    pub token_id: ::prost::alloc::string::String,
+    /// The machine's own name; for people.
+    #[prost(string, tag = "3")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Labels that the token gave the node; they win over the node's own.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Address the machine came from; for people.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// Version of the agent's program.
+    #[prost(string, tag = "6")]
+    pub agent_version: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+    /// The gateway that appended this.
+    #[prost(string, tag = "8")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// The node may hold a tunnel and take work. Said again of a node whose certificate ran out long ago, it opens a new
+/// period in which the certificate can be renewed. Ends a quarantine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeApproved {
+    /// Who decided; the author of the join token where the token needs no approval.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The machine was refused before it was ever approved. Final.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeRejected {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The node may hold no tunnel until it is approved again; it keeps its certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeQuarantined {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The node's key is worth nothing from here on. Final: the machine can only join anew, as another node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeRevoked {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// A certificate was signed for the node's key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificateIssued {
+    /// Serial number, lower-case hex.
+    #[prost(string, tag = "1")]
+    pub serial: ::prost::alloc::string::String,
+    /// SHA-256 of the certificate's DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub certificate_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Valid from, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub not_after_ms: u64,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+    /// The gateway that signed it.
+    #[prost(string, tag = "6")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// The node's owner took it out. Final, as a revocation.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeLeft {
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+}
+/// Two connections of one node threw each other out again and again: its key is probably on two machines.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloneSuspected {
+    /// Where they came from; for people.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The incarnations of the journals that both showed (32 hex digits).
+    #[prost(string, repeated, tag = "2")]
+    pub incarnations: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// The gateway that noticed.
+    #[prost(string, tag = "4")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// A token exists. Always the first event of a token.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokenCreated {
+    /// SHA-256 of the token's secret. The secret itself is stored nowhere.
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Not valid from here on, Unix milliseconds. Always set.
+    #[prost(uint64, tag = "4")]
+    pub expires_at_ms: u64,
+    /// Who made it.
+    #[prost(message, optional, tag = "5")]
+    pub actor: ::core::option::Option<Actor>,
+    /// What it is for, for people; may be empty.
+    #[prost(string, tag = "6")]
+    pub note: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+    /// What it is good for.
+    #[prost(oneof = "token_created::Grant", tags = "2, 3")]
+    pub grant: ::core::option::Option<token_created::Grant>,
+}
+/// Nested message and enum types in `TokenCreated`.
+pub mod token_created {
+    /// What it is good for.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Grant {
+        #[prost(message, tag = "2")]
+        Join(super::JoinGrant),
+        #[prost(message, tag = "3")]
+        User(super::UserGrant),
+    }
+}
+/// The right to enrol machines.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JoinGrant {
+    /// How many different keys may join with it; at least 1.
+    #[prost(uint32, tag = "1")]
+    pub uses: u32,
+    /// An admin must approve each machine.
+    #[prost(bool, tag = "2")]
+    pub require_approval: bool,
+    /// Labels that every node gets.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The only node id that may be enrolled; empty leaves it to the machine.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+}
+/// The right to call the API.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserGrant {
+    /// What its holder may do.
+    #[prost(enumeration = "Role", tag = "1")]
+    pub role: i32,
+    /// Who its holder is.
+    #[prost(message, optional, tag = "2")]
+    pub holder: ::core::option::Option<Actor>,
+}
+/// A machine joined with the token. The same key counts once, however often it asks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenUsed {
+    /// SHA-256 of the DER SubjectPublicKeyInfo of the machine's key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// The node id that this key asked for.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The token is worth nothing from here on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenRevoked {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// What the registry knows of a node. For clients; never stored.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Registration {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "Enrolment", tag = "2")]
+    pub state: i32,
+    /// SHA-256 of the node's key, as in NodeEnrolled.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// When it was enrolled, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub enrolled_at_ms: u64,
+    /// The join token it came with.
+    #[prost(string, tag = "5")]
+    pub token_id: ::prost::alloc::string::String,
+    /// The machine's own name when it joined; for people.
+    #[prost(string, tag = "6")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Address it joined from; for people.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
+    /// Labels that the join token gave it.
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The end of its newest certificate, Unix milliseconds; 0 when it has none.
+    #[prost(uint64, tag = "9")]
+    pub certificate_not_after_ms: u64,
+    /// Who decided on the present state; absent where nobody did.
+    #[prost(message, optional, tag = "10")]
+    pub decided_by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "11")]
+    pub reason: ::prost::alloc::string::String,
+    /// When the present state began, Unix milliseconds.
+    #[prost(uint64, tag = "12")]
+    pub decided_at_ms: u64,
+    /// When its key was last suspected to be on two machines, Unix milliseconds; 0 is never.
+    #[prost(uint64, tag = "13")]
+    pub clone_suspected_at_ms: u64,
+}
+/// What a caller may do as a whole (docs/identity.md has the table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Role {
+    Unspecified = 0,
+    /// Reads tasks, nodes and output.
+    Viewer = 1,
+    /// Reads, submits, cancels, resolves.
+    Operator = 2,
+    /// Reads, also the audit; submits nothing.
+    Auditor = 3,
+    /// Everything within the workspace; manages its nodes and tokens.
+    Admin = 4,
+    /// Everything in every workspace, and the server itself. Only of the token in a server's own data directory.
+    Root = 5,
+}
+impl Role {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROLE_UNSPECIFIED",
+            Self::Viewer => "ROLE_VIEWER",
+            Self::Operator => "ROLE_OPERATOR",
+            Self::Auditor => "ROLE_AUDITOR",
+            Self::Admin => "ROLE_ADMIN",
+            Self::Root => "ROLE_ROOT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROLE_VIEWER" => Some(Self::Viewer),
+            "ROLE_OPERATOR" => Some(Self::Operator),
+            "ROLE_AUDITOR" => Some(Self::Auditor),
+            "ROLE_ADMIN" => Some(Self::Admin),
+            "ROLE_ROOT" => Some(Self::Root),
+            _ => None,
+        }
+    }
+}
+/// Where a node stands in the registry. A function of its events alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Enrolment {
+    Unspecified = 0,
+    /// Waits for an admin.
+    Pending = 1,
+    /// May hold a tunnel and take work.
+    Approved = 2,
+    /// May hold no tunnel until it is approved again.
+    Quarantined = 3,
+    /// Was never approved, and never will be.
+    Rejected = 4,
+    /// Its key is worth nothing any more.
+    Revoked = 5,
+    /// Its owner took it out.
+    Left = 6,
+}
+impl Enrolment {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENROLMENT_UNSPECIFIED",
+            Self::Pending => "ENROLMENT_PENDING",
+            Self::Approved => "ENROLMENT_APPROVED",
+            Self::Quarantined => "ENROLMENT_QUARANTINED",
+            Self::Rejected => "ENROLMENT_REJECTED",
+            Self::Revoked => "ENROLMENT_REVOKED",
+            Self::Left => "ENROLMENT_LEFT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENROLMENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENROLMENT_PENDING" => Some(Self::Pending),
+            "ENROLMENT_APPROVED" => Some(Self::Approved),
+            "ENROLMENT_QUARANTINED" => Some(Self::Quarantined),
+            "ENROLMENT_REJECTED" => Some(Self::Rejected),
+            "ENROLMENT_REVOKED" => Some(Self::Revoked),
+            "ENROLMENT_LEFT" => Some(Self::Left),
+            _ => None,
+        }
+    }
+}
 /// Asks for a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitTaskRequest {
@@ -2330,6 +3172,12 @@ pub struct Node {
     /// Newest entry of the node's journal.
     #[prost(message, optional, tag = "12")]
     pub journal: ::core::option::Option<JournalHead>,
+    /// What the registry knows of it.
+    #[prost(message, optional, tag = "13")]
+    pub registration: ::core::option::Option<Registration>,
+    /// How its audit stands; absent while it never uploaded its journal.
+    #[prost(message, optional, tag = "30")]
+    pub audit: ::core::option::Option<NodeAudit>,
 }
 /// Asks for a page of nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3739,412 +4587,1718 @@ pub struct ExplainRequest {
     #[prost(string, tag = "2")]
     pub task_id: ::prost::alloc::string::String,
 }
-/// A batch of a journal's records, as it was verified. One commit.
+/// Shows a join token and the key of a machine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditStored {
-    /// Number of the first record.
-    #[prost(uint64, tag = "1")]
-    pub first_seq: u64,
-    /// Number of records, at least 1.
-    #[prost(uint32, tag = "2")]
-    pub count: u32,
-    /// How `records` is written.
-    #[prost(enumeration = "AuditEncoding", tag = "3")]
-    pub encoding: i32,
-    /// The records' bytes as the node wrote them; they are what is hashed.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub records: ::prost::bytes::Bytes,
-    /// The node's checkpoint of size `first_seq` + `count`, or above where another batch had passed it.
-    #[prost(string, tag = "5")]
-    pub note: ::prost::alloc::string::String,
-    /// The newest cosigned checkpoint when this was stored; empty when there was none.
-    #[prost(string, tag = "6")]
-    pub cosigned_note: ::prost::alloc::string::String,
-}
-/// Something that a mirror found or was told about a node's audit. One commit.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct AuditNodeCommit {
-    /// Position of this commit in the node's history: 1, 2, 3... without a gap.
-    #[prost(uint64, tag = "1")]
-    pub n: u64,
-    /// In the order in which they happened; at least one.
-    #[prost(message, repeated, tag = "2")]
-    pub events: ::prost::alloc::vec::Vec<AuditNodeEvent>,
-    /// Workspace of the node.
+pub struct JoinRequest {
+    /// The whole text of the join token. Never send it before the server's certificate chain was checked against the CA
+    /// fingerprint in it.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// PKCS #10 request, DER, signed by the node's key: ECDSA P-256. Only its key counts; names in it are refused unless they are
+    /// the one the node will get.
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// The node id the machine would like, 1 to 62 of a-z, 0-9, '-', '_'; the server adds to it if it is taken.
+    /// Empty: the server makes one.
     #[prost(string, tag = "3")]
-    pub workspace: ::prost::alloc::string::String,
-    /// The node.
-    #[prost(string, tag = "4")]
     pub node: ::prost::alloc::string::String,
-    /// Mirror's clock, Unix milliseconds.
-    #[prost(uint64, tag = "5")]
-    pub at_ms: u64,
+    /// The machine's own name; for people.
+    #[prost(string, tag = "4")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Version of the agent's program.
+    #[prost(string, tag = "5")]
+    pub agent_version: ::prost::alloc::string::String,
 }
-/// Something that happened to a node's audit.
+/// Where the enrolment stands.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditNodeEvent {
-    #[prost(oneof = "audit_node_event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
-    pub kind: ::core::option::Option<audit_node_event::Kind>,
-}
-/// Nested message and enum types in `AuditNodeEvent`.
-pub mod audit_node_event {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Kind {
-        #[prost(message, tag = "1")]
-        LogOpened(super::AuditLogOpened),
-        #[prost(message, tag = "2")]
-        Suspected(super::AuditSuspected),
-        #[prost(message, tag = "3")]
-        Quarantined(super::AuditQuarantined),
-        #[prost(message, tag = "4")]
-        Settled(super::AuditSettled),
-        #[prost(message, tag = "5")]
-        LogRetired(super::AuditLogRetired),
-        #[prost(message, tag = "6")]
-        Unrecorded(super::AuditUnrecorded),
-        #[prost(message, tag = "7")]
-        Recorded(super::AuditRecorded),
-        #[prost(message, tag = "8")]
-        Undispatched(super::AuditUndispatched),
-    }
-}
-/// The node uploads this journal from now on.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditLogOpened {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// Key that signs its checkpoints.
+pub struct JoinResponse {
+    /// APPROVED or PENDING; every other state is an error.
+    #[prost(enumeration = "Enrolment", tag = "1")]
+    pub state: i32,
+    /// Workspace the node belongs to, as the token says.
     #[prost(string, tag = "2")]
-    pub vkey: ::prost::alloc::string::String,
-    /// The journal it says it follows; empty when it names none.
+    pub workspace: ::prost::alloc::string::String,
+    /// The id the node has now, for ever.
     #[prost(string, tag = "3")]
-    pub predecessor: ::prost::alloc::string::String,
-}
-/// Something is missing or was invalid; a person should look.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditSuspected {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// What was found, for people.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// The record it is about.
-    #[prost(uint64, tag = "3")]
-    pub seq: u64,
-}
-/// Two histories, or a rolled back one: the node gets no work.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditQuarantined {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// Fork, rollback or wrong key.
-    #[prost(enumeration = "AuditRejectCode", tag = "2")]
-    pub code: i32,
-    /// What was found, for people.
-    #[prost(string, tag = "3")]
-    pub reason: ::prost::alloc::string::String,
-    /// The first record that differs, where it is known.
-    #[prost(uint64, tag = "4")]
-    pub seq: u64,
-    /// Signed notes that contradict each other: evidence that anybody can check.
-    #[prost(string, repeated, tag = "5")]
-    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Records of the branch that was refused, as it was sent, from `records_first_seq` on.
-    #[prost(bytes = "vec", tag = "6")]
-    pub records: ::prost::alloc::vec::Vec<u8>,
-    /// Number of the first of them.
-    #[prost(uint64, tag = "7")]
-    pub records_first_seq: u64,
-}
-/// An operator looked and settled it: suspicion and quarantine end, open findings are closed.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditSettled {
-    /// Who.
-    #[prost(message, optional, tag = "1")]
-    pub by: ::core::option::Option<Actor>,
-    /// Why, for people.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// The journal is closed: nothing more of it is taken.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditLogRetired {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// Its cosigned size.
-    #[prost(uint64, tag = "2")]
-    pub size: u64,
-    /// The journal that follows; empty when there is none.
-    #[prost(string, tag = "3")]
-    pub successor: ::prost::alloc::string::String,
-    /// Who closed it; absent when its successor did.
+    pub node: ::prost::alloc::string::String,
+    /// Only when approved.
     #[prost(message, optional, tag = "4")]
-    pub by: ::core::option::Option<Actor>,
-    /// Why, for people.
-    #[prost(string, tag = "5")]
+    pub certificate: ::core::option::Option<NodeCertificate>,
+    /// When pending: ask again after this long.
+    #[prost(uint32, tag = "5")]
+    pub retry_after_ms: u32,
+}
+/// A certificate of a node, and what it must trust.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeCertificate {
+    /// X.509, DER: the node's own first, then those that lead to the CA. Its URI name is
+    /// `spiffe://<trust domain>/workspace/<workspace>/node/<node>`.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Certificates of the CAs that the node must accept as the root of a gateway, DER. Replace what was there before.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The trust domain of the server.
+    #[prost(string, tag = "3")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Valid from, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub not_after_ms: u64,
+    /// From here on it should be renewed, Unix milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub renew_at_ms: u64,
+    /// Server's clock, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub now_ms: u64,
+}
+/// Asks for a new certificate for the same key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewCertificateRequest {
+    /// The node's newest certificate, DER. It may have run out.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
+    /// PKCS #10 request, DER, for the key of that certificate.
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// Machine's clock, Unix milliseconds. The server accepts 5 minutes of difference.
+    #[prost(uint64, tag = "3")]
+    pub signed_at_ms: u64,
+    /// ECDSA P-256 SHA-256 (ASN.1 DER) by the node's key over the bytes: "cortex-renew-v1" and a zero byte; SHA-256 of the
+    /// certificate; SHA-256 of the CSR; signed_at_ms, 8 bytes, most significant first.
+    #[prost(bytes = "vec", tag = "4")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+/// The new certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewCertificateResponse {
+    /// The certificate.
+    #[prost(message, optional, tag = "1")]
+    pub certificate: ::core::option::Option<NodeCertificate>,
+}
+/// Asks for a token for the node whose certificate the connection has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MintTunnelTokenRequest {}
+/// A token for the tunnel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MintTunnelTokenResponse {
+    /// JWT, signed with EdDSA: iss, aud "cortex-tunnel", sub (the node's URI name), workspace, node, iat, nbf, exp, jti,
+    /// cnf.x5t#S256. Shown as `authorization: Bearer ...` with `AgentGateway.Connect`, and in `TokenShown`.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// Valid until, Unix milliseconds; at most 5 minutes from now and never longer than the certificate.
+    #[prost(uint64, tag = "2")]
+    pub expires_at_ms: u64,
+    /// Server's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub now_ms: u64,
+}
+/// Asks to be removed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveRequest {
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-/// An attempt was dispatched, and the journal shows neither intent nor refusal of it within the deadline.
+/// The node is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveResponse {}
+/// Asks who one is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WhoAmIRequest {}
+/// Who the server takes the caller for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditUnrecorded {
-    /// The task.
+pub struct WhoAmIResponse {
+    /// The only workspace the caller sees.
     #[prost(string, tag = "1")]
-    pub task_id: ::prost::alloc::string::String,
-    /// Number of the attempt, from 1.
-    #[prost(uint32, tag = "2")]
-    pub attempt: u32,
-    /// Revision of Started.
-    #[prost(uint64, tag = "3")]
-    pub fence: u64,
-    /// When it was dispatched, Unix milliseconds.
-    #[prost(uint64, tag = "4")]
-    pub started_at_ms: u64,
-    /// The life of the journal that claimed it.
+    pub workspace: ::prost::alloc::string::String,
+    /// What the caller may do.
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    /// Who the caller is.
+    #[prost(message, optional, tag = "3")]
+    pub actor: ::core::option::Option<Actor>,
+    /// The token that was shown; empty for a token of another issuer.
+    #[prost(string, tag = "4")]
+    pub token_id: ::prost::alloc::string::String,
+    /// Who issued the token: the trust domain, or the issuer's name.
     #[prost(string, tag = "5")]
-    pub incarnation: ::prost::alloc::string::String,
+    pub issuer: ::prost::alloc::string::String,
+    /// When the token ends, Unix milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub expires_at_ms: u64,
+    /// The trust domain of the server.
+    #[prost(string, tag = "7")]
+    pub trust_domain: ::prost::alloc::string::String,
 }
-/// The record of an attempt that had been listed as unrecorded came after all.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditRecorded {
-    /// The task.
+/// Asks for a token.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateTokenRequest {
+    /// Workspace it is for; empty is the caller's own. Another one only for ROLE_ROOT.
     #[prost(string, tag = "1")]
-    pub task_id: ::prost::alloc::string::String,
-    /// Number of the attempt, from 1.
-    #[prost(uint32, tag = "2")]
-    pub attempt: u32,
-}
-/// The journal shows an intent for an attempt that was not dispatched to this node.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AuditUndispatched {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// The record.
-    #[prost(uint64, tag = "2")]
-    pub seq: u64,
-    /// `<task>/<attempt>`, as the record says.
-    #[prost(string, tag = "3")]
-    pub cmd: ::prost::alloc::string::String,
-}
-/// What a mirror's key signed last for a journal. Value of CX_MIRROR, replaced under a fence before each cosignature.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorSigned {
-    /// 64 hex digits.
-    #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// Size that is cosigned.
-    #[prost(uint64, tag = "2")]
-    pub size: u64,
-    /// Its root, 32 bytes.
-    #[prost(bytes = "vec", tag = "3")]
-    pub root: ::prost::alloc::vec::Vec<u8>,
-    /// When, seconds since 1970: with the key it makes the same cosignature again.
+    pub workspace: ::prost::alloc::string::String,
+    /// How long it is valid, milliseconds; 0: 1 hour for a join token, 8 hours for a user token.
     #[prost(uint64, tag = "4")]
-    pub time_s: u64,
-    /// The node's note of that size.
+    pub ttl_ms: u64,
+    /// What it is for, for people; at most 256 bytes, may be empty.
     #[prost(string, tag = "5")]
     pub note: ::prost::alloc::string::String,
-    /// Revision of the batch that ends there.
-    #[prost(uint64, tag = "6")]
-    pub stored_revision: u64,
+    /// What it shall be good for.
+    #[prost(oneof = "create_token_request::Grant", tags = "2, 3")]
+    pub grant: ::core::option::Option<create_token_request::Grant>,
 }
-/// What gateways must know of a node's audit. Value of CX_AUDIT; rebuilt by the mirror.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeAudit {
-    /// Workspace of the node.
-    #[prost(string, tag = "1")]
-    pub workspace: ::prost::alloc::string::String,
-    /// The node.
-    #[prost(string, tag = "2")]
-    pub node: ::prost::alloc::string::String,
-    /// Its current journal, 64 hex digits; empty when it never uploaded one.
-    #[prost(string, tag = "3")]
-    pub log: ::prost::alloc::string::String,
-    /// Where the node stands.
-    #[prost(enumeration = "AuditStanding", tag = "4")]
-    pub standing: i32,
-    /// Why, for people; empty when active.
-    #[prost(string, tag = "5")]
-    pub reason: ::prost::alloc::string::String,
-    /// The newest cosigned checkpoint of that journal: the floor of every dispatch. Empty when there is none.
-    #[prost(string, tag = "6")]
-    pub cosigned_note: ::prost::alloc::string::String,
-    /// Its size.
-    #[prost(uint64, tag = "7")]
-    pub cosigned_size: u64,
-    /// When it was cosigned, Unix milliseconds.
-    #[prost(uint64, tag = "8")]
-    pub cosigned_at_ms: u64,
-    /// Records that are stored.
-    #[prost(uint64, tag = "9")]
-    pub stored: u64,
-    /// Notes that prove a quarantine.
-    #[prost(string, repeated, tag = "10")]
-    pub evidence_notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Attempts that were dispatched and not recorded.
-    #[prost(uint32, tag = "11")]
-    pub unrecorded: u32,
-    /// Intents of attempts that were never dispatched.
-    #[prost(uint32, tag = "12")]
-    pub undispatched: u32,
-}
-/// Openings of consecutive records. Value of CX_OPENINGS under "<log32>.<first record, 16 hex digits>".
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StoredOpenings {
-    /// Number of the first record this is about.
-    #[prost(uint64, tag = "1")]
-    pub first_seq: u64,
-    /// Number of records.
-    #[prost(uint32, tag = "2")]
-    pub count: u32,
-    /// Lines "<seq> <opening>".
-    #[prost(bytes = "bytes", tag = "3")]
-    pub openings: ::prost::bytes::Bytes,
-}
-/// Says that a mirror lives.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorHeartbeat {
-    /// Name of the mirror.
-    #[prost(string, tag = "1")]
-    pub mirror: ::prost::alloc::string::String,
-    /// Its verifier key.
-    #[prost(string, tag = "2")]
-    pub vkey: ::prost::alloc::string::String,
-}
-/// What a gateway relays, or asks, of a mirror.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorRequest {
-    /// Workspace of the node.
-    #[prost(string, tag = "1")]
-    pub workspace: ::prost::alloc::string::String,
-    /// The node; for questions it may be empty: all.
-    #[prost(string, tag = "2")]
-    pub node: ::prost::alloc::string::String,
-    /// First 32 hex digits of the journal's id.
-    #[prost(string, tag = "3")]
-    pub log: ::prost::alloc::string::String,
-    /// Gateway that asks; for logs.
-    #[prost(string, tag = "4")]
-    pub gateway: ::prost::alloc::string::String,
-    #[prost(oneof = "mirror_request::Body", tags = "10, 11, 12, 13, 14, 15, 16")]
-    pub body: ::core::option::Option<mirror_request::Body>,
-}
-/// Nested message and enum types in `MirrorRequest`.
-pub mod mirror_request {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Body {
-        #[prost(message, tag = "10")]
-        Hello(super::AuditHello),
-        #[prost(message, tag = "11")]
-        Batch(super::AuditBatch),
-        #[prost(message, tag = "12")]
-        Openings(super::AuditOpenings),
-        #[prost(message, tag = "13")]
-        Evidence(super::AuditEvidence),
-        #[prost(message, tag = "14")]
-        Find(super::MirrorFind),
-        #[prost(message, tag = "15")]
-        Settle(super::MirrorSettle),
-        #[prost(message, tag = "16")]
-        Locate(super::MirrorLocate),
-    }
-}
-/// The mirror's answer.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct MirrorReply {
-    #[prost(oneof = "mirror_reply::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15")]
-    pub body: ::core::option::Option<mirror_reply::Body>,
-}
-/// Nested message and enum types in `MirrorReply`.
-pub mod mirror_reply {
+/// Nested message and enum types in `CreateTokenRequest`.
+pub mod create_token_request {
+    /// What it shall be good for.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Body {
-        #[prost(message, tag = "1")]
-        State(super::AuditState),
+    pub enum Grant {
         #[prost(message, tag = "2")]
-        Ack(super::AuditAck),
+        Join(super::JoinGrant),
         #[prost(message, tag = "3")]
-        Resend(super::AuditResend),
-        #[prost(message, tag = "4")]
-        Reject(super::AuditReject),
-        #[prost(message, tag = "5")]
-        OpeningsAck(super::AuditOpeningsAck),
-        #[prost(message, tag = "6")]
-        EvidenceAck(super::AuditEvidenceAck),
-        #[prost(message, tag = "7")]
-        Found(super::MirrorFound),
-        #[prost(message, tag = "8")]
-        Settled(super::MirrorSettled),
-        #[prost(message, tag = "9")]
-        Located(super::MirrorLocated),
-        #[prost(message, tag = "15")]
-        Error(super::Error),
+        User(super::UserGrant),
     }
 }
-/// Which records are about this task?
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorFind {
-    /// The task.
-    #[prost(string, tag = "1")]
-    pub task_id: ::prost::alloc::string::String,
-}
-/// Records about a task.
+/// The new token.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct MirrorFound {
-    /// In the order of journals and numbers, at most 64.
-    #[prost(message, repeated, tag = "1")]
-    pub records: ::prost::alloc::vec::Vec<MirrorRecord>,
-}
-/// Where a record stands.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorRecord {
-    /// First 32 hex digits of the journal's id.
+pub struct CreateTokenResponse {
+    /// The text to hand over, with the CA's fingerprint in it. It cannot be read again.
     #[prost(string, tag = "1")]
-    pub log: ::prost::alloc::string::String,
-    /// The record.
-    #[prost(uint64, tag = "2")]
-    pub seq: u64,
-    /// Number of the attempt it is about.
-    #[prost(uint32, tag = "3")]
-    pub attempt: u32,
+    pub text: ::prost::alloc::string::String,
+    /// The token, without its secret.
+    #[prost(message, optional, tag = "2")]
+    pub token: ::core::option::Option<Token>,
 }
-/// Ends suspicion and quarantine of a node, or closes a journal.
+/// A token as it stands, without its secret.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Token {
+    /// Workspace it belongs to.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Names the token; not secret.
+    #[prost(string, tag = "2")]
+    pub token_id: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "TokenState", tag = "5")]
+    pub state: i32,
+    /// When it was made, Unix milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub created_at_ms: u64,
+    /// Valid until, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub expires_at_ms: u64,
+    /// Who made it.
+    #[prost(message, optional, tag = "8")]
+    pub created_by: ::core::option::Option<Actor>,
+    /// What it is for, for people.
+    #[prost(string, tag = "9")]
+    pub note: ::prost::alloc::string::String,
+    /// Nodes that joined with it.
+    #[prost(message, repeated, tag = "10")]
+    pub used: ::prost::alloc::vec::Vec<TokenUsed>,
+    /// What it is good for.
+    #[prost(oneof = "token::Grant", tags = "3, 4")]
+    pub grant: ::core::option::Option<token::Grant>,
+}
+/// Nested message and enum types in `Token`.
+pub mod token {
+    /// What it is good for.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Grant {
+        #[prost(message, tag = "3")]
+        Join(super::JoinGrant),
+        #[prost(message, tag = "4")]
+        User(super::UserGrant),
+    }
+}
+/// Asks for a page of tokens.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorSettle {
-    /// Who.
-    #[prost(message, optional, tag = "1")]
-    pub by: ::core::option::Option<Actor>,
-    /// Why.
+pub struct ListTokensRequest {
+    /// Also those that cannot be used any more.
+    #[prost(bool, tag = "1")]
+    pub all: bool,
+    /// 1 to 1000; 0 means 100.
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    /// `next_page_token` of the page before; empty begins.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of tokens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTokensResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<Token>,
+    /// Empty when this was the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Asks that a token end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenRequest {
+    /// The token.
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// The journal to close, 64 hex digits; empty: settle the node.
-    #[prost(string, tag = "3")]
-    pub retire_log: ::prost::alloc::string::String,
 }
-/// It is durable.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorSettled {
-    /// The node as it stands now.
+/// The token after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevokeTokenResponse {
+    /// The token as it stands now.
     #[prost(message, optional, tag = "1")]
-    pub node: ::core::option::Option<NodeAudit>,
+    pub token: ::core::option::Option<Token>,
 }
-/// Where in the log does the batch with this record begin?
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorLocate {
-    /// The record.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
+/// Asks that a node be let in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveNodeRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
 }
-/// A revision to read the journal's commits from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MirrorLocated {
-    /// The revision of the batch that holds the record.
-    #[prost(uint64, tag = "1")]
-    pub revision: u64,
+/// The node after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApproveNodeResponse {
+    /// Where it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub registration: ::core::option::Option<Registration>,
+}
+/// Asks that a pending node be refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectNodeRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The node after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RejectNodeResponse {
+    /// Where it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub registration: ::core::option::Option<Registration>,
+}
+/// Asks that a node be cut off until it is approved again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuarantineNodeRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The node after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuarantineNodeResponse {
+    /// Where it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub registration: ::core::option::Option<Registration>,
+}
+/// Asks that a node be cut off for good.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeNodeRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The node after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevokeNodeResponse {
+    /// Where it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub registration: ::core::option::Option<Registration>,
+}
+/// Where a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TokenState {
+    Unspecified = 0,
+    /// It can be used.
+    Valid = 1,
+    /// Its time is over.
+    Expired = 2,
+    /// As many machines joined with it as may.
+    UsedUp = 3,
+    /// Somebody revoked it.
+    Revoked = 4,
+}
+impl TokenState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TOKEN_STATE_UNSPECIFIED",
+            Self::Valid => "TOKEN_STATE_VALID",
+            Self::Expired => "TOKEN_STATE_EXPIRED",
+            Self::UsedUp => "TOKEN_STATE_USED_UP",
+            Self::Revoked => "TOKEN_STATE_REVOKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TOKEN_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TOKEN_STATE_VALID" => Some(Self::Valid),
+            "TOKEN_STATE_EXPIRED" => Some(Self::Expired),
+            "TOKEN_STATE_USED_UP" => Some(Self::UsedUp),
+            "TOKEN_STATE_REVOKED" => Some(Self::Revoked),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod node_identity_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Spoken by gateways; called by agents.
+    #[derive(Debug, Clone)]
+    pub struct NodeIdentityClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> NodeIdentityClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> NodeIdentityClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            NodeIdentityClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Enrols the key that signed the request, or says where its enrolment stands: asking again with the same token and key
+        /// is how a machine waits for its approval, and is safe after a lost answer. Needs no certificate.
+        pub async fn join(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.NodeIdentity/Join",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.NodeIdentity", "Join"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A new certificate for the same key, also after the old one ran out. Needs no certificate: the signature proves the key.
+        pub async fn renew_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewCertificateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.NodeIdentity/RenewCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.NodeIdentity", "RenewCertificate"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A token for `AgentGateway.Connect`, bound to the certificate that this call was made with.
+        pub async fn mint_tunnel_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MintTunnelTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MintTunnelTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.NodeIdentity/MintTunnelToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.NodeIdentity", "MintTunnelToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The node removes itself, for good. Needs the node's certificate.
+        pub async fn leave(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeaveRequest>,
+        ) -> std::result::Result<tonic::Response<super::LeaveResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.NodeIdentity/Leave",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.NodeIdentity", "Leave"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod node_identity_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with NodeIdentityServer.
+    #[async_trait]
+    pub trait NodeIdentity: std::marker::Send + std::marker::Sync + 'static {
+        /// Enrols the key that signed the request, or says where its enrolment stands: asking again with the same token and key
+        /// is how a machine waits for its approval, and is safe after a lost answer. Needs no certificate.
+        async fn join(
+            &self,
+            request: tonic::Request<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
+        /// A new certificate for the same key, also after the old one ran out. Needs no certificate: the signature proves the key.
+        async fn renew_certificate(
+            &self,
+            request: tonic::Request<super::RenewCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewCertificateResponse>,
+            tonic::Status,
+        >;
+        /// A token for `AgentGateway.Connect`, bound to the certificate that this call was made with.
+        async fn mint_tunnel_token(
+            &self,
+            request: tonic::Request<super::MintTunnelTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MintTunnelTokenResponse>,
+            tonic::Status,
+        >;
+        /// The node removes itself, for good. Needs the node's certificate.
+        async fn leave(
+            &self,
+            request: tonic::Request<super::LeaveRequest>,
+        ) -> std::result::Result<tonic::Response<super::LeaveResponse>, tonic::Status>;
+    }
+    /// Spoken by gateways; called by agents.
+    #[derive(Debug)]
+    pub struct NodeIdentityServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> NodeIdentityServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for NodeIdentityServer<T>
+    where
+        T: NodeIdentity,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/cortex.v1.NodeIdentity/Join" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinSvc<T: NodeIdentity>(pub Arc<T>);
+                    impl<T: NodeIdentity> tonic::server::UnaryService<super::JoinRequest>
+                    for JoinSvc<T> {
+                        type Response = super::JoinResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeIdentity>::join(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.NodeIdentity/RenewCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewCertificateSvc<T: NodeIdentity>(pub Arc<T>);
+                    impl<
+                        T: NodeIdentity,
+                    > tonic::server::UnaryService<super::RenewCertificateRequest>
+                    for RenewCertificateSvc<T> {
+                        type Response = super::RenewCertificateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeIdentity>::renew_certificate(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.NodeIdentity/MintTunnelToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct MintTunnelTokenSvc<T: NodeIdentity>(pub Arc<T>);
+                    impl<
+                        T: NodeIdentity,
+                    > tonic::server::UnaryService<super::MintTunnelTokenRequest>
+                    for MintTunnelTokenSvc<T> {
+                        type Response = super::MintTunnelTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MintTunnelTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeIdentity>::mint_tunnel_token(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MintTunnelTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.NodeIdentity/Leave" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeaveSvc<T: NodeIdentity>(pub Arc<T>);
+                    impl<
+                        T: NodeIdentity,
+                    > tonic::server::UnaryService<super::LeaveRequest> for LeaveSvc<T> {
+                        type Response = super::LeaveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeaveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as NodeIdentity>::leave(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeaveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for NodeIdentityServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "cortex.v1.NodeIdentity";
+    impl<T> tonic::server::NamedService for NodeIdentityServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod access_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Spoken by gateways; called by clients.
+    #[derive(Debug, Clone)]
+    pub struct AccessClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AccessClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AccessClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AccessClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Who the server takes the caller for.
+        pub async fn who_am_i(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WhoAmIRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/cortex.v1.Access/WhoAmI");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("cortex.v1.Access", "WhoAmI"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a token. Its text is in the answer and nowhere else.
+        pub async fn create_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/CreateToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "CreateToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tokens of the workspace, newest first, in pages.
+        pub async fn list_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/ListTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "ListTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a token, and every call that goes on under it, within two seconds on every gateway.
+        pub async fn revoke_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/RevokeToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "RevokeToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a pending, quarantined or long absent node in.
+        pub async fn approve_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApproveNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/ApproveNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "ApproveNode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Refuses a pending node, for good.
+        pub async fn reject_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RejectNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/RejectNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "RejectNode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Cuts a node off until it is approved again.
+        pub async fn quarantine_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QuarantineNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QuarantineNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/QuarantineNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "QuarantineNode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Cuts a node off for good.
+        pub async fn revoke_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/RevokeNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "RevokeNode"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod access_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AccessServer.
+    #[async_trait]
+    pub trait Access: std::marker::Send + std::marker::Sync + 'static {
+        /// Who the server takes the caller for.
+        async fn who_am_i(
+            &self,
+            request: tonic::Request<super::WhoAmIRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status>;
+        /// Makes a token. Its text is in the answer and nowhere else.
+        async fn create_token(
+            &self,
+            request: tonic::Request<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        >;
+        /// Tokens of the workspace, newest first, in pages.
+        async fn list_tokens(
+            &self,
+            request: tonic::Request<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        >;
+        /// Ends a token, and every call that goes on under it, within two seconds on every gateway.
+        async fn revoke_token(
+            &self,
+            request: tonic::Request<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        >;
+        /// Lets a pending, quarantined or long absent node in.
+        async fn approve_node(
+            &self,
+            request: tonic::Request<super::ApproveNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveNodeResponse>,
+            tonic::Status,
+        >;
+        /// Refuses a pending node, for good.
+        async fn reject_node(
+            &self,
+            request: tonic::Request<super::RejectNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectNodeResponse>,
+            tonic::Status,
+        >;
+        /// Cuts a node off until it is approved again.
+        async fn quarantine_node(
+            &self,
+            request: tonic::Request<super::QuarantineNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QuarantineNodeResponse>,
+            tonic::Status,
+        >;
+        /// Cuts a node off for good.
+        async fn revoke_node(
+            &self,
+            request: tonic::Request<super::RevokeNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeNodeResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Spoken by gateways; called by clients.
+    #[derive(Debug)]
+    pub struct AccessServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AccessServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AccessServer<T>
+    where
+        T: Access,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/cortex.v1.Access/WhoAmI" => {
+                    #[allow(non_camel_case_types)]
+                    struct WhoAmISvc<T: Access>(pub Arc<T>);
+                    impl<T: Access> tonic::server::UnaryService<super::WhoAmIRequest>
+                    for WhoAmISvc<T> {
+                        type Response = super::WhoAmIResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WhoAmIRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::who_am_i(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WhoAmISvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/CreateToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateTokenSvc<T: Access>(pub Arc<T>);
+                    impl<
+                        T: Access,
+                    > tonic::server::UnaryService<super::CreateTokenRequest>
+                    for CreateTokenSvc<T> {
+                        type Response = super::CreateTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::create_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/ListTokens" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTokensSvc<T: Access>(pub Arc<T>);
+                    impl<T: Access> tonic::server::UnaryService<super::ListTokensRequest>
+                    for ListTokensSvc<T> {
+                        type Response = super::ListTokensResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTokensRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::list_tokens(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTokensSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/RevokeToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeTokenSvc<T: Access>(pub Arc<T>);
+                    impl<
+                        T: Access,
+                    > tonic::server::UnaryService<super::RevokeTokenRequest>
+                    for RevokeTokenSvc<T> {
+                        type Response = super::RevokeTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::revoke_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/ApproveNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApproveNodeSvc<T: Access>(pub Arc<T>);
+                    impl<
+                        T: Access,
+                    > tonic::server::UnaryService<super::ApproveNodeRequest>
+                    for ApproveNodeSvc<T> {
+                        type Response = super::ApproveNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApproveNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::approve_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApproveNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/RejectNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct RejectNodeSvc<T: Access>(pub Arc<T>);
+                    impl<T: Access> tonic::server::UnaryService<super::RejectNodeRequest>
+                    for RejectNodeSvc<T> {
+                        type Response = super::RejectNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RejectNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::reject_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RejectNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/QuarantineNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct QuarantineNodeSvc<T: Access>(pub Arc<T>);
+                    impl<
+                        T: Access,
+                    > tonic::server::UnaryService<super::QuarantineNodeRequest>
+                    for QuarantineNodeSvc<T> {
+                        type Response = super::QuarantineNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QuarantineNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::quarantine_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QuarantineNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/RevokeNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeNodeSvc<T: Access>(pub Arc<T>);
+                    impl<T: Access> tonic::server::UnaryService<super::RevokeNodeRequest>
+                    for RevokeNodeSvc<T> {
+                        type Response = super::RevokeNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::revoke_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AccessServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "cortex.v1.Access";
+    impl<T> tonic::server::NamedService for AccessServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
 }
 /// Asks for journals.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

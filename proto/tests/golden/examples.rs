@@ -1,6 +1,6 @@
 //! Compares each example with its golden file.
 
-use crate::{audit, blessing, durable, folder, frames, hex};
+use crate::{audit, blessing, durable, folder, frames, hex, registry};
 use prost::Message;
 use std::fmt::Debug;
 
@@ -33,6 +33,7 @@ where
 fn all() -> Vec<Example> {
     let mut all = durable::examples();
     all.extend(frames::examples());
+    all.extend(registry::examples());
     all.extend(audit::examples());
     all
 }

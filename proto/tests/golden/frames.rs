@@ -19,7 +19,17 @@ pub(crate) fn examples() -> Vec<Example> {
     let mut all = vec![example("submit-task-request", request), example("error", error())];
     all.extend(up());
     all.extend(down());
+    all.extend(identity_down());
     all
+}
+
+fn identity_down() -> Vec<Example> {
+    use gateway_frame::Body;
+    let accepted = TokenAccepted { expires_at_ms: 1_760_000_300_000, now_ms: 1_760_000_000_000 };
+    vec![
+        gateway("gateway-token-accepted", Body::TokenAccepted(accepted)),
+        gateway("gateway-renew-now", Body::RenewNow(RenewNow { within_ms: 60_000 })),
+    ]
 }
 
 fn agent(name: &'static str, body: agent_frame::Body) -> Example {
@@ -85,6 +95,7 @@ fn up() -> Vec<Example> {
             "agent-cancel-answer",
             Body::CancelAnswer(CancelAnswer { query_id: 6, phase: AttemptPhase::Done.into() }),
         ),
+        agent("agent-token-shown", Body::TokenShown(TokenShown { token: "a.b.c".into() })),
         agent("agent-leaving", Body::Leaving(Leaving { reason: "shutdown".into() })),
         agent(
             "agent-output",
@@ -195,6 +206,7 @@ fn welcome() -> Welcome {
         min_backoff_ms: 100,
         workspace: WORKSPACE.into(),
         now_ms: 1_760_000_000_000,
+        token_expires_at_ms: 0,
     }
 }
 

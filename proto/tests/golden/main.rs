@@ -10,6 +10,7 @@ mod durable;
 mod examples;
 mod frames;
 mod hex;
+mod registry;
 mod values;
 
 use std::path::{Path, PathBuf};

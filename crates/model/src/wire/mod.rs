@@ -3,6 +3,8 @@
 
 pub mod agent;
 pub mod event;
+pub mod registry;
 pub mod task;
 
 pub use event::{decode_commit, encode_commit};
+pub use registry::{decode_registry_commit, encode_registry_commit};

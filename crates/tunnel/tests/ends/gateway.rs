@@ -20,7 +20,7 @@ use std::sync::Arc;
 const NOW: Tick = Tick(0);
 const WALL: UnixMillis = UnixMillis(77);
 
-fn new_gateway() -> GatewayEnd {
+pub(crate) fn new_gateway() -> GatewayEnd {
     GatewayEnd::new(Arc::new(GatewayConfig::new("g1")), NOW)
 }
 

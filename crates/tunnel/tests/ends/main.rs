@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod delivery;
 mod gateway;
+mod tokens;
 
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
@@ -86,6 +87,7 @@ fn welcome(credit: u64) -> GatewayFrame {
         min_backoff_ms: 100,
         workspace: "default".into(),
         now_ms: 5,
+        token_expires_at_ms: 0,
     }))
 }
 

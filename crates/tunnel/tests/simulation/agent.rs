@@ -149,7 +149,10 @@ impl World {
             AgentAction::Disconnect(why) => self.node_gives_up(&why),
             AgentAction::Welcomed { .. } => self.audit_begins(),
             AgentAction::Audit(news) => self.audit_news(*news),
-            AgentAction::Refused { .. } | AgentAction::Drain { .. } => {}
+            AgentAction::Refused { .. }
+            | AgentAction::TokenAccepted { .. }
+            | AgentAction::RenewNow { .. }
+            | AgentAction::Drain { .. } => {}
             AgentAction::Offer(offer) => {
                 let at = if self.unlucky(8) { self.delay() } else { self.now };
                 self.node.offers.push((at, *offer));

@@ -211,6 +211,7 @@ impl World {
             GatewayAction::Audit(said) => gateway.appends.send(Append::Audit(said), at),
             GatewayAction::CancelAnswer { .. }
             | GatewayAction::Heartbeat(_)
+            | GatewayAction::TokenShown(_)
             | GatewayAction::Leaving(_) => {}
             GatewayAction::Close { why, last } => {
                 if why == CloseReason::Silent {

@@ -1,6 +1,7 @@
 //! Where things of the audit lie in the log.
 
-use cortex_log::{Key, LogError, Space};
+use crate::error::LogError;
+use crate::key::{Key, Space};
 
 /// What gateways must know of each node's audit, by `<workspace>.<node>`.
 pub const AUDIT_BUCKET: &str = "CX_AUDIT";
@@ -32,7 +33,8 @@ pub fn node_key(workspace: &str, node: &str) -> Result<Key, LogError> {
 }
 
 /// Whether an aggregate of the space Audit is a node's.
-pub(crate) fn is_node(key: &Key) -> bool {
+#[must_use]
+pub fn is_node(key: &Key) -> bool {
     key.id().starts_with("n-") || key.id().starts_with("h-")
 }
 
