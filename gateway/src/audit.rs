@@ -36,10 +36,7 @@ pub(crate) struct Audits {
 
 /// Whether a node with this audit must get no work.
 pub(crate) fn is_barred(audit: &pb::NodeAudit) -> bool {
-    matches!(
-        audit.standing(),
-        pb::AuditStanding::Quarantined | pb::AuditStanding::Retired
-    )
+    matches!(audit.standing(), pb::AuditStanding::Quarantined | pb::AuditStanding::Retired)
 }
 
 impl Audits {
@@ -117,6 +114,26 @@ impl Audits {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         let audit = standings.get(&format!("{workspace}.{node}"))?.borrow().as_ref().clone();
         (!audit.log.is_empty()).then_some(audit)
+    }
+
+    /// How a node stands, as the log says now.
+    pub(crate) async fn fresh(&self, workspace: &str, node: &str) -> Option<pb::NodeAudit> {
+        let stored = self.log.kv_get(AUDIT_BUCKET, &format!("{workspace}.{node}")).await;
+        let stored =
+            stored.ok().flatten().and_then(|entry| pb::NodeAudit::decode(entry.value).ok());
+        stored.or_else(|| self.known(workspace, node))
+    }
+
+    /// Nodes of a workspace that ever uploaded a journal.
+    pub(crate) fn nodes(&self, workspace: &str) -> Vec<String> {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        let audits = standings.values().map(|sender| sender.borrow().clone());
+        let mut nodes: Vec<String> = audits
+            .filter(|audit| audit.workspace == workspace && !audit.log.is_empty())
+            .map(|audit| audit.node.clone())
+            .collect();
+        nodes.sort();
+        nodes
     }
 
     /// Keys of the mirrors that are at work.

@@ -1,5 +1,6 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
+use crate::api::audit::{AuditApi, Trees};
 use crate::api::{Api, Backup};
 use crate::audit::Audits;
 use crate::config::Config;
@@ -13,6 +14,7 @@ use axum::routing::get;
 use cortex_log::EventLog;
 use cortex_model::contract::FILE_DESCRIPTOR_SET;
 use cortex_model::contract::v1::agent_gateway_server::AgentGatewayServer;
+use cortex_model::contract::v1::audit_server::AuditServer;
 use cortex_model::contract::v1::cortex_server::CortexServer;
 use cortex_model::limits::{FRAME_MAX, REQUEST_MAX};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -71,6 +73,12 @@ pub async fn serve(
         ended.clone(),
     ));
 
+    let audit_api = AuditApi {
+        log: log.clone(),
+        audits: audits.clone(),
+        trees: Arc::new(Trees::default()),
+        drain: stop.clone(),
+    };
     let api = Api {
         tasks: tasks.clone(),
         nodes: nodes.clone(),
@@ -94,6 +102,11 @@ pub async fn serve(
     let routes = Routes::from(web(gateway.metrics))
         .add_service(
             CortexServer::new(api)
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(REQUEST_MAX),
+        )
+        .add_service(
+            AuditServer::new(audit_api)
                 .max_decoding_message_size(REQUEST_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
         )

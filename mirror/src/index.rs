@@ -100,7 +100,9 @@ impl Index {
                     self.started(key, started.attempt, dispatch);
                 }
                 // The node said that it never began; its journal is asked for nothing.
-                Event::AttemptReleased(released) if released.reason == ReleaseReason::NotStarted => {
+                Event::AttemptReleased(released)
+                    if released.reason == ReleaseReason::NotStarted =>
+                {
                     self.pending.remove(&id(key, released.attempt));
                 }
                 Event::AttemptReleased(_)
@@ -126,7 +128,13 @@ impl Index {
     }
 
     /// Stored records of a journal.
-    pub(crate) fn records(&mut self, workspace: &str, log32: &str, stored: &pb::AuditStored, now_ms: u64) {
+    pub(crate) fn records(
+        &mut self,
+        workspace: &str,
+        log32: &str,
+        stored: &pb::AuditStored,
+        now_ms: u64,
+    ) {
         let lines = stored.records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         for (seq, line) in (stored.first_seq..).zip(lines) {
             // Whatever is stored was verified before; what cannot be read here is no business of this index.
@@ -191,7 +199,10 @@ impl Index {
         }
         for id in &self.pending {
             let Some(task) = self.tasks.get_mut(&(id.0.clone(), id.1.clone())) else { continue };
-            let Some(attempt) = task.attempts.get_mut(&id.2).filter(|attempt| !attempt.listed) else { continue };
+            let Some(attempt) = task.attempts.get_mut(&id.2).filter(|attempt| !attempt.listed)
+            else {
+                continue;
+            };
             let Some(dispatch) = &attempt.dispatch else { continue };
             let node = (id.0.clone(), dispatch.node.clone());
             let journal = self.journals.get(&(id.0.clone(), dispatch.incarnation.clone()));

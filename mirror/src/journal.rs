@@ -46,6 +46,24 @@ pub(crate) struct Records<'a> {
     pub(crate) note: &'a str,
 }
 
+/// Why a first record is none.
+enum GenesisFault {
+    Bad(String),
+    Foreign(String),
+}
+
+impl From<String> for GenesisFault {
+    fn from(why: String) -> Self {
+        GenesisFault::Bad(why)
+    }
+}
+
+impl From<&str> for GenesisFault {
+    fn from(why: &str) -> Self {
+        GenesisFault::Bad(why.to_owned())
+    }
+}
+
 /// What a batch is worth.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -63,6 +81,8 @@ pub(crate) enum Verdict {
     Fork { seq: u64, why: String },
     /// Signed by another key.
     WrongKey(String),
+    /// The journal of another node.
+    Foreign(String),
 }
 
 /// A batch that fits: what there is to store, and the journal behind it.
@@ -196,7 +216,8 @@ impl Journal {
         let genesis = if self.size() == 0 {
             match self.genesis(lines.first().copied().unwrap_or_default()) {
                 Ok(genesis) => Some(genesis),
-                Err(why) => return invalid(0, why),
+                Err(GenesisFault::Bad(why)) => return invalid(0, why),
+                Err(GenesisFault::Foreign(why)) => return Verdict::Foreign(why),
             }
         } else {
             None
@@ -258,7 +279,10 @@ impl Journal {
         }
         if note.checkpoint().root != frontier.root() {
             let seq = frontier.size() - 1;
-            return Verdict::Invalid { seq, why: "its note has another root than its records".into() };
+            return Verdict::Invalid {
+                seq,
+                why: "its note has another root than its records".into(),
+            };
         }
         if let Some(seq) = contradicts {
             let why = format!("another history of {} records was cosigned before", self.cosigned());
@@ -267,29 +291,40 @@ impl Journal {
         let first = self.size();
         let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
         let records = records.bytes.slice(fresh..);
-        Verdict::New(Box::new(Step { first, count, records, note, genesis, key, chain, frontier, leaves }))
+        Verdict::New(Box::new(Step {
+            first,
+            count,
+            records,
+            note,
+            genesis,
+            key,
+            chain,
+            frontier,
+            leaves,
+        }))
     }
 
     /// The first record says whose journal it is and which key signs it; its hash is the journal's id.
-    fn genesis(&self, line: &[u8]) -> Result<(Box<Genesis>, VerifierKey), String> {
+    fn genesis(&self, line: &[u8]) -> Result<(Box<Genesis>, VerifierKey), GenesisFault> {
         let envelope = Envelope::parse(line).map_err(|error| error.to_string())?;
         let read = Record::read(&envelope.kind, &envelope.data).map_err(|error| error.0)?;
         let Some(Record::Genesis(genesis)) = read else {
             return Err("the first record is no genesis".into());
         };
         if genesis.node != self.node || genesis.tenant != self.workspace {
-            return Err(format!(
+            return Err(GenesisFault::Foreign(format!(
                 "the journal is of {}/{}, not of {}/{}",
                 genesis.tenant, genesis.node, self.workspace, self.node
-            ));
+            )));
         }
         let leaf = Leaf::of(line);
         if !leaf.to_string().starts_with(&self.log32) {
-            return Err(format!("the journal is {leaf}, not {}", self.log32));
+            return Err(format!("the journal is {leaf}, not {}", self.log32).into());
         }
         let origin = Origin::new(&genesis.domain, &genesis.node, leaf)
             .ok_or("domain or node cannot be part of an origin")?;
-        let bytes: [u8; 32] = genesis.key.0.as_slice().try_into().map_err(|_| "no key of 32 bytes")?;
+        let bytes: [u8; 32] =
+            genesis.key.0.as_slice().try_into().map_err(|_| "no key of 32 bytes")?;
         let key = PublicKey::from_bytes(&bytes).ok_or("its key is weak or none")?;
         let key = VerifierKey::new(origin.as_str(), KeyKind::Log, key)
             .map_err(|error| error.to_string())?;

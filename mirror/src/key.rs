@@ -72,7 +72,9 @@ impl MirrorKey {
         }
         let mut text = String::new();
         (&mut file).take(FILE_MAX).read_to_string(&mut text).map_err(io)?;
-        parse(text.trim_end()).map(MirrorKey).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
+        parse(text.trim_end())
+            .map(MirrorKey)
+            .ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
     }
 
     fn create(path: &Path, name: &str) -> Result<MirrorKey, KeyFileError> {
@@ -170,7 +172,8 @@ mod tests {
         MirrorKey::open(&path, NAME).unwrap();
         let good = fs::read_to_string(&path).unwrap();
         let renamed = good.replace("/m1+", "/m2+");
-        for bad in ["", "x", &good[..good.len() - 9], &renamed, &good.replace("PRIVATE", "PUBLIC")] {
+        for bad in ["", "x", &good[..good.len() - 9], &renamed, &good.replace("PRIVATE", "PUBLIC")]
+        {
             fs::write(&path, bad).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let refused = MirrorKey::open(&path, NAME).unwrap_err();

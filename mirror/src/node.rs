@@ -141,12 +141,16 @@ impl NodeState {
         if let Some(found) = self.unrecorded.values().next() {
             let (task, attempt) = (&found.task_id, found.attempt);
             let more = others(self.unrecorded.len());
-            let reason = format!("attempt {attempt} of task {task}{more} was dispatched and is not in the journal");
+            let reason = format!(
+                "attempt {attempt} of task {task}{more} was dispatched and is not in the journal"
+            );
             return (pb::AuditStanding::Suspect, reason);
         }
         if let Some((_, seq)) = self.undispatched.first() {
             let more = others(self.undispatched.len());
-            let reason = format!("record {seq}{more} is about an attempt that was not dispatched to this node");
+            let reason = format!(
+                "record {seq}{more} is about an attempt that was not dispatched to this node"
+            );
             return (pb::AuditStanding::Suspect, reason);
         }
         (pb::AuditStanding::Active, String::new())

@@ -2,10 +2,10 @@
 
 use crate::index::Index;
 use crate::key::MirrorKey;
-use cortex_log::audit::is_node;
 use crate::signer::Signer;
 use crate::store::Store;
 use crate::worker::{Job, Shared, Worker, now_ms};
+use cortex_log::audit::is_node;
 use cortex_log::{EventLog, LogError, Message, Recorded, Space, Tail};
 use cortex_model::limits::mirror::{
     AUDIT_FOUND_MAX, AUDIT_JOBS_MAX, MIRROR_HEARTBEAT_MS, RECONCILE_AFTER_MS, RECONCILE_EVERY_MS,
@@ -133,7 +133,10 @@ impl Desk {
         for ((workspace, node), kinds) in found {
             // A queue that is full is asked again at the next restart; the worker drops what is known.
             if self.worker(&workspace, &node).try_send(Job::Found(kinds)).is_err() {
-                tracing::warn!(node, "a finding was not stored: the node's worker does not keep up");
+                tracing::warn!(
+                    node,
+                    "a finding was not stored: the node's worker does not keep up"
+                );
             }
         }
     }
@@ -147,7 +150,9 @@ impl Desk {
             let mut records = lock(&self.shared).find(&request.workspace, &find.task_id);
             records.truncate(AUDIT_FOUND_MAX);
             let body = if self.reading.load(Ordering::SeqCst) > 0 {
-                Reply::Error((&Fault::new(Code::NoMirror, "the mirror is still reading the log")).into())
+                Reply::Error(
+                    (&Fault::new(Code::NoMirror, "the mirror is still reading the log")).into(),
+                )
             } else {
                 Reply::Found(pb::MirrorFound { records })
             };

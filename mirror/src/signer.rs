@@ -3,8 +3,8 @@
 
 use crate::journal::{Journal, Signed};
 use crate::key::MirrorKey;
-use cortex_log::audit::MIRROR_BUCKET;
 use cortex_audit::{Hash, SignedNote, VerifierKey};
+use cortex_log::audit::MIRROR_BUCKET;
 use cortex_log::{EventLog, Expect, LogError, Rev};
 use cortex_model::proto as pb;
 use prost::Message as _;
@@ -59,7 +59,8 @@ impl Signer {
             return Ok(Last::default());
         };
         let damaged = |why: &str| SignError::Damaged(why.to_owned());
-        let stored = pb::MirrorSigned::decode(entry.value).map_err(|_| damaged("no MirrorSigned"))?;
+        let stored =
+            pb::MirrorSigned::decode(entry.value).map_err(|_| damaged("no MirrorSigned"))?;
         let root: [u8; 32] = stored.root.as_slice().try_into().map_err(|_| damaged("no root"))?;
         let mut note =
             SignedNote::parse(stored.note.as_bytes()).map_err(|_| damaged("no signed note"))?;

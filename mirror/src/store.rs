@@ -2,14 +2,17 @@
 //! same id and the same fence until it is.
 
 use crate::journal::{Batch, Journal, Records, Signed, Step, Verdict, split};
-use cortex_log::audit::{AUDIT_BUCKET, OPENINGS_BUCKET, journal_key, node_key, openings_key};
 use crate::node::{self, NodeState};
 use bytes::Bytes;
 use cortex_audit::{Frontier, Leaf};
+use cortex_log::audit::{
+    AUDIT_BUCKET, OPENINGS_BUCKET, OPENINGS_GROUP, journal_key, node_key, openings_key,
+};
 use cortex_log::{Commit, CommitId, EventLog, Expect, Key, LogError, Recorded, Rev};
+use cortex_model::limits::mirror::AUDIT_OPENINGS_PART;
 use cortex_model::proto as pb;
 use prost::Message as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,9 @@ pub(crate) enum StoreError {
     /// What is stored is not what a node wrote.
     #[error("stored records are damaged: {0}")]
     Damaged(String),
+    /// The journal belongs to another node.
+    #[error("{0}")]
+    Foreign(String),
 }
 
 /// See the module.
@@ -106,7 +112,11 @@ impl Store {
     }
 
     /// Whether the journal is stored exactly as far as this.
-    pub(crate) async fn is_current(&self, workspace: &str, journal: &Journal) -> Result<bool, LogError> {
+    pub(crate) async fn is_current(
+        &self,
+        workspace: &str,
+        journal: &Journal,
+    ) -> Result<bool, LogError> {
         let last = self.log.last(&journal_key(workspace, &journal.log32)?).await?;
         Ok(last.map_or(0, |last| last.rev) == journal.last_rev())
     }
@@ -118,11 +128,14 @@ impl Store {
         journal: &Journal,
         range: Range<u64>,
     ) -> Result<BTreeMap<u64, Leaf>, StoreError> {
-        let (key, mut leaves, mut at) = (journal_key(workspace, &journal.log32)?, BTreeMap::new(), range.start);
+        let (key, mut leaves, mut at) =
+            (journal_key(workspace, &journal.log32)?, BTreeMap::new(), range.start);
         while at < range.end {
             let Some(Batch { rev, end, .. }) = journal.batch_of(at) else { break };
             let page = self.log.read_page(&key, rev, 1).await?;
-            let Some(stored) = page.first().and_then(|r| pb::AuditStored::decode(r.commit.body.clone()).ok()) else {
+            let Some(stored) =
+                page.first().and_then(|r| pb::AuditStored::decode(r.commit.body.clone()).ok())
+            else {
                 return Err(StoreError::Damaged(format!("record {at} cannot be read")));
             };
             let records = records(&stored);
@@ -177,7 +190,8 @@ impl Store {
         while !fresh.is_empty() {
             let names: Vec<&str> = fresh.iter().take(8).map(node::name).collect();
             let names = names.join(",");
-            let event = |kind: &pb::audit_node_event::Kind| pb::AuditNodeEvent { kind: Some(kind.clone()) };
+            let event =
+                |kind: &pb::audit_node_event::Kind| pb::AuditNodeEvent { kind: Some(kind.clone()) };
             let commit = pb::AuditNodeCommit {
                 n: state.n + 1,
                 events: fresh.iter().map(event).collect(),
@@ -214,25 +228,62 @@ impl Store {
         Ok(())
     }
 
-    /// Stores openings, then how far they go.
+    /// Stores openings, then how far they go. Lines that are there already are left out.
     pub(crate) async fn put_openings(
         &self,
         log32: &str,
         openings: &pb::AuditOpenings,
     ) -> Result<u64, LogError> {
-        let next = openings.first_seq + u64::from(openings.count);
-        if !openings.openings.is_empty() {
-            let stored = pb::StoredOpenings {
-                first_seq: openings.first_seq,
-                count: openings.count,
-                openings: openings.openings.clone(),
-            };
-            let key = openings_key(log32, openings.first_seq);
-            self.log.kv_put(OPENINGS_BUCKET, &key, Expect::Any, stored.encode_to_vec().into()).await?;
+        let mut groups: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
+        for line in openings.openings.split_inclusive(|byte| *byte == b'\n') {
+            let seq = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let seq: u64 =
+                std::str::from_utf8(seq).ok().and_then(|seq| seq.parse().ok()).unwrap_or(0);
+            groups.entry(seq / OPENINGS_GROUP).or_default().push(line);
         }
+        for (group, lines) in groups {
+            self.put_group(log32, group, lines).await?;
+        }
+        let next = openings.first_seq + u64::from(openings.count);
         let head = Bytes::from(next.to_string());
         self.log.kv_put(OPENINGS_BUCKET, &head_key(log32), Expect::Any, head).await?;
         Ok(next)
+    }
+
+    async fn put_group(
+        &self,
+        log32: &str,
+        group: u64,
+        mut lines: Vec<&[u8]>,
+    ) -> Result<(), LogError> {
+        for part in 0.. {
+            let key = openings_key(log32, group, part);
+            let known = self.log.kv_get(OPENINGS_BUCKET, &key).await?;
+            let (rev, mut value) = known
+                .map_or((Expect::Absent, Vec::new()), |e| (Expect::At(e.rev), e.value.to_vec()));
+            let there: BTreeSet<&[u8]> = value.split_inclusive(|byte| *byte == b'\n').collect();
+            lines.retain(|line| !there.contains(line));
+            let before = value.len();
+            let mut rest = Vec::new();
+            for line in lines {
+                // A single opening that is larger than a part gets one of its own.
+                if rest.is_empty()
+                    && (value.is_empty() || value.len() + line.len() <= AUDIT_OPENINGS_PART)
+                {
+                    value.extend_from_slice(line);
+                } else {
+                    rest.push(line);
+                }
+            }
+            if value.len() > before {
+                self.log.kv_put(OPENINGS_BUCKET, &key, rev, value.into()).await?;
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+            lines = rest;
+        }
+        Ok(())
     }
 
     async fn openings_from(&self, log32: &str) -> Result<u64, LogError> {
@@ -272,5 +323,6 @@ fn replay(journal: &mut Journal, recorded: &Recorded) -> Result<(), StoreError> 
             Err(damaged(format!("record {seq}: {why}")))
         }
         Verdict::WrongKey(why) => Err(damaged(why)),
+        Verdict::Foreign(why) => Err(StoreError::Foreign(why)),
     }
 }

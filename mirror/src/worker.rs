@@ -71,10 +71,11 @@ impl WorkError {
     /// What is stored cannot be trusted: only a person can mend that.
     fn damage(&self) -> Option<&str> {
         match self {
-            WorkError::Store(StoreError::Damaged(why)) | WorkError::Sign(SignError::Damaged(why)) => {
-                Some(why)
+            WorkError::Store(StoreError::Damaged(why))
+            | WorkError::Sign(SignError::Damaged(why)) => Some(why),
+            WorkError::Store(StoreError::Log(_) | StoreError::Foreign(_)) | WorkError::Sign(_) => {
+                None
             }
-            WorkError::Store(StoreError::Log(_)) | WorkError::Sign(_) => None,
         }
     }
 }
@@ -141,7 +142,9 @@ impl Worker {
             }
             Job::Request(request, from) => {
                 let reply = pb::MirrorReply { body: Some(self.answer(*request).await) };
-                if let Err(error) = self.shared.store.log.reply(&from, reply.encode_to_vec().into()).await {
+                if let Err(error) =
+                    self.shared.store.log.reply(&from, reply.encode_to_vec().into()).await
+                {
                     tracing::debug!(%error, "a gateway was not answered");
                 }
             }
@@ -166,7 +169,14 @@ impl Worker {
         let news = self.shared.store.append_node(workspace, node, state, kinds, now_ms()).await?;
         let (after, reason) = state.standing();
         if before != after {
-            tracing::warn!(workspace, node, before = before.as_str_name(), now = after.as_str_name(), reason, "a node's audit stands otherwise");
+            tracing::warn!(
+                workspace,
+                node,
+                before = before.as_str_name(),
+                now = after.as_str_name(),
+                reason,
+                "a node's audit stands otherwise"
+            );
         }
         if news {
             self.dirty = true;
@@ -207,7 +217,9 @@ impl Worker {
         let audit = self.audit();
         match self.shared.store.publish(&audit).await {
             Ok(()) => self.dirty = false,
-            Err(error) => tracing::warn!(node = self.node, %error, "gateways were not told how a node stands"),
+            Err(error) => {
+                tracing::warn!(node = self.node, %error, "gateways were not told how a node stands")
+            }
         }
     }
 

@@ -187,7 +187,8 @@ impl Servers {
 
     /// Starts a mirror.
     pub(crate) fn mirror(&self, open: &OpenLog, key: MirrorKey, reconcile_after: Duration) {
-        let config = cortex_mirror::Config { reconcile_after, ..cortex_mirror::Config::named(&name("m")) };
+        let config =
+            cortex_mirror::Config { reconcile_after, ..cortex_mirror::Config::named(&name("m")) };
         let mirror = Mirror { log: open.log.clone(), key, config };
         let stop = self.stop.clone();
         self.tracker.spawn(async move {

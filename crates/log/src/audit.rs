@@ -7,8 +7,10 @@ use crate::key::{Key, Space};
 pub const AUDIT_BUCKET: &str = "CX_AUDIT";
 /// What a mirror's key signed last, by `<key id>.<log>`.
 pub const MIRROR_BUCKET: &str = "CX_MIRROR";
-/// Openings, by `<log>.<first record>`. They can be deleted.
+/// Openings, by `<log>.<group>.<part>`. They can be replaced and deleted.
 pub const OPENINGS_BUCKET: &str = "CX_OPENINGS";
+/// Records whose openings lie together.
+pub const OPENINGS_GROUP: u64 = 256;
 /// Longest name that fits behind its prefix.
 const PLAIN_MAX: usize = 62;
 
@@ -38,10 +40,11 @@ pub fn is_node(key: &Key) -> bool {
     key.id().starts_with("n-") || key.id().starts_with("h-")
 }
 
-/// Where the openings from a record on lie. Sorted by text they are sorted by number.
+/// Where a part of the openings of a group of records lies: records `group * 256` to `group * 256 + 255`. Parts count from 0 and
+/// have no gap.
 #[must_use]
-pub fn openings_key(log32: &str, first_seq: u64) -> String {
-    format!("{log32}.{first_seq:016x}")
+pub fn openings_key(log32: &str, group: u64, part: u32) -> String {
+    format!("{log32}.{group:016x}.{part}")
 }
 
 #[cfg(test)]
@@ -57,6 +60,9 @@ mod tests {
             assert_ne!(node, journal);
             assert!(is_node(&node) && !is_node(&journal));
         }
-        assert_ne!(node_key("w", &"x".repeat(63)).unwrap(), node_key("w", &"x".repeat(64)).unwrap());
+        assert_ne!(
+            node_key("w", &"x".repeat(63)).unwrap(),
+            node_key("w", &"x".repeat(64)).unwrap()
+        );
     }
 }

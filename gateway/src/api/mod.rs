@@ -1,5 +1,6 @@
 //! What clients call: one file per call. It maps wire to model and back and never decides anything about a task itself.
 
+pub(crate) mod audit;
 mod backup;
 mod cancel;
 mod explain;

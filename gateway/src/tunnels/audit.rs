@@ -32,7 +32,10 @@ impl Relay {
     pub(super) fn barred(&self) -> Option<Fault> {
         let audit = self.standing.as_ref()?.borrow().clone();
         is_barred(&audit).then(|| {
-            Fault::new(Code::AuditQuarantined, format!("the node's audit bars it: {}", audit.reason))
+            Fault::new(
+                Code::AuditQuarantined,
+                format!("the node's audit bars it: {}", audit.reason),
+            )
         })
     }
 }
@@ -77,7 +80,8 @@ impl Connection {
                 };
                 let answer = shared.audits.ask(&workspace, &node, &log, body).await;
                 if answer.is_err() && matches!(said, AuditUp::Hello(_)) {
-                    tokio::time::sleep(Duration::from_millis(AUDIT_NO_MIRROR_RETRY_MS.into())).await;
+                    tokio::time::sleep(Duration::from_millis(AUDIT_NO_MIRROR_RETRY_MS.into()))
+                        .await;
                 }
                 Done::Relayed { said: Box::new(said), answer: Box::new(answer) }
             }
@@ -98,15 +102,15 @@ impl Connection {
             Ok(Reply::Reject(reject)) => Some(AuditDown::Reject(reject)),
             Ok(Reply::OpeningsAck(ack)) => Some(AuditDown::OpeningsAck(ack)),
             Ok(Reply::EvidenceAck(ack)) => Some(AuditDown::EvidenceAck(ack)),
-            Ok(Reply::Found(_) | Reply::Settled(_) | Reply::Located(_) | Reply::Error(_)) | Err(_) => {
-                again(&said)
-            }
+            Ok(Reply::Found(_) | Reply::Settled(_) | Reply::Located(_) | Reply::Error(_))
+            | Err(_) => again(&said),
         };
         match down {
             None => {
                 self.work.push(
                     async {
-                        tokio::time::sleep(Duration::from_millis(AUDIT_NO_MIRROR_RETRY_MS.into())).await;
+                        tokio::time::sleep(Duration::from_millis(AUDIT_NO_MIRROR_RETRY_MS.into()))
+                            .await;
                         Done::GreetMirror
                     }
                     .boxed(),
@@ -149,7 +153,8 @@ impl Connection {
     /// The node is known from now on, and how its audit stands.
     pub(super) fn stands(&mut self, standing: Standing) {
         let audit = Arc::clone(&standing.borrow());
-        let ours = self.peer.as_ref().is_some_and(|p| audit.log.starts_with(p.incarnation.as_str()));
+        let ours =
+            self.peer.as_ref().is_some_and(|p| audit.log.starts_with(p.incarnation.as_str()));
         self.relay.standing = Some(standing);
         if ours {
             self.floor(&audit.cosigned_note);
@@ -169,7 +174,11 @@ impl Connection {
         }
         self.announce(|_| {});
         if is_barred(&audit) {
-            tracing::error!(node = self.node_name(), reason = audit.reason, "the node gets no work: its audit bars it");
+            tracing::error!(
+                node = self.node_name(),
+                reason = audit.reason,
+                "the node gets no work: its audit bars it"
+            );
             self.tell(AuditDown::Reject(pb::AuditReject {
                 id: 0,
                 code: pb::AuditRejectCode::Quarantined.into(),

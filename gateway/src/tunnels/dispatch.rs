@@ -25,7 +25,10 @@ impl Connection {
                 let error = self.relay.barred().as_ref().map(Into::into);
                 let task_id = offer.offer.map_or(String::new(), |offer| offer.task_id);
                 let reason = pb::BusyReason::Unable.into();
-                self.reply(m, Reply::Busy(pb::Busy { offer_id: 0, task_id, reason, slots_free: 0, error }));
+                self.reply(
+                    m,
+                    Reply::Busy(pb::Busy { offer_id: 0, task_id, reason, slots_free: 0, error }),
+                );
             }
             Some(Body::Offer(offer)) => {
                 let mut to_agent = offer.offer.clone().unwrap_or_default();

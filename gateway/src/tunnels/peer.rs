@@ -51,7 +51,15 @@ impl Connection {
         };
         let announced_free = presence.slots_free;
         let audit_standing = 0;
-        Ok(Peer { node, incarnation, session, presence, superseded, announced_free, audit_standing })
+        Ok(Peer {
+            node,
+            incarnation,
+            session,
+            presence,
+            superseded,
+            announced_free,
+            audit_standing,
+        })
     }
 
     /// Welcomes the agent once offers for it are listened to.

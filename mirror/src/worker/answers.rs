@@ -66,7 +66,13 @@ impl Worker {
             return Ok(resend(openings.id, from));
         }
         if let Some(why) = misplaced(openings) {
-            return Ok(reject(openings.id, AuditRejectCode::Invalid, openings.first_seq, why, Vec::new()));
+            return Ok(reject(
+                openings.id,
+                AuditRejectCode::Invalid,
+                openings.first_seq,
+                why,
+                Vec::new(),
+            ));
         }
         if end > from {
             held.journal.openings_from = store.put_openings(log32, openings).await?;
@@ -95,7 +101,11 @@ impl Worker {
             return self.suspect(log32, 0, format!("the node reports: {reason}")).await;
         }
         let found = pb::AuditQuarantined {
-            log: self.held.get(log32).and_then(|h| h.journal.log()).map_or(String::new(), |l| l.to_string()),
+            log: self
+                .held
+                .get(log32)
+                .and_then(|h| h.journal.log())
+                .map_or(String::new(), |l| l.to_string()),
             code: AuditRejectCode::Fork.into(),
             reason: format!("the node shows two histories that its key signed: {reason}"),
             seq: 0,
@@ -154,7 +164,9 @@ fn misplaced(openings: &pb::AuditOpenings) -> Option<String> {
     if openings.openings.is_empty() {
         return None;
     }
-    let Some(text) = openings.openings.strip_suffix(b"\n").and_then(|b| std::str::from_utf8(b).ok()) else {
+    let Some(text) =
+        openings.openings.strip_suffix(b"\n").and_then(|b| std::str::from_utf8(b).ok())
+    else {
         return Some("openings are not lines of text".into());
     };
     let (mut at, end) = (openings.first_seq, openings.first_seq + u64::from(openings.count));
@@ -165,7 +177,9 @@ fn misplaced(openings: &pb::AuditOpenings) -> Option<String> {
         });
         match seq {
             Some(seq) if seq >= at && seq < end => at = seq,
-            Some(_) | None => return Some("openings are not of these records, in their order".into()),
+            Some(_) | None => {
+                return Some("openings are not of these records, in their order".into());
+            }
         }
     }
     None

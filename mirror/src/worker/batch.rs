@@ -2,8 +2,9 @@
 
 use super::{Held, WorkError, Worker, answers, now_ms};
 use crate::journal::{Records, Step, Verdict, forks};
-use cortex_log::audit::journal_key;
 use crate::signer::{Last, SignError};
+use crate::store::StoreError;
+use cortex_log::audit::journal_key;
 use cortex_model::limits::mirror::AUDIT_INVALID_MAX;
 use cortex_model::proto as pb;
 use pb::AuditRejectCode as Code;
@@ -32,9 +33,19 @@ impl Worker {
 
     /// The log or the stored records are at fault, not the node: it is to try again later.
     pub(super) fn unable(&self, id: u64, from: u64, error: &WorkError) -> Reply {
+        if let WorkError::Store(StoreError::Foreign(why)) = error {
+            tracing::error!(node = self.node, why, "a node uploads the journal of another node");
+            return answers::reject(id, Code::WrongKey, 0, why.clone(), Vec::new());
+        }
         match error.damage() {
-            Some(why) => tracing::error!(node = self.node, why, "nothing more is signed for this journal until its stored records are restored"),
-            None => tracing::warn!(node = self.node, %error, "an upload was not stored; the node will send it again"),
+            Some(why) => tracing::error!(
+                node = self.node,
+                why,
+                "nothing more is signed for this journal until its stored records are restored"
+            ),
+            None => {
+                tracing::warn!(node = self.node, %error, "an upload was not stored; the node will send it again")
+            }
         }
         answers::later(id, from)
     }
@@ -68,7 +79,15 @@ impl Worker {
             }
             Verdict::Invalid { seq, why } => self.invalid(log32, batch.id, seq, why).await,
             Verdict::WrongKey(why) => {
-                self.suspect(log32, 0, format!("an upload was not signed by the journal's key: {why}")).await?;
+                self.suspect(
+                    log32,
+                    0,
+                    format!("an upload was not signed by the journal's key: {why}"),
+                )
+                .await?;
+                Ok(answers::reject(batch.id, Code::WrongKey, 0, why, Vec::new()))
+            }
+            Verdict::Foreign(why) => {
                 Ok(answers::reject(batch.id, Code::WrongKey, 0, why, Vec::new()))
             }
             Verdict::Differs { seq } => {
@@ -85,13 +104,18 @@ impl Worker {
     }
 
     /// Of a journal that is closed or contradicts itself nothing more is taken.
-    pub(super) async fn closed(&mut self, log32: &str, id: u64) -> Result<Option<Reply>, WorkError> {
+    pub(super) async fn closed(
+        &mut self,
+        log32: &str,
+        id: u64,
+    ) -> Result<Option<Reply>, WorkError> {
         let state = self.state().await?;
         let known = state.logs.iter().find(|(log, _)| log.starts_with(log32));
         let Some((_, log)) = known else { return Ok(None) };
         if log.quarantined {
             let found = state.quarantine.clone().unwrap_or_default();
-            let reply = answers::reject(id, Code::Quarantined, found.seq, found.reason, found.notes);
+            let reply =
+                answers::reject(id, Code::Quarantined, found.seq, found.reason, found.notes);
             return Ok(Some(reply));
         }
         Ok(log.retired.clone().map(|why| {
@@ -107,7 +131,11 @@ impl Worker {
         let log = step.log().to_string();
         let predecessor = genesis.pred.as_ref().map_or(String::new(), |pred| pred.log.to_string());
         let vkey = step.vkey().to_string();
-        let mut kinds = vec![Kind::LogOpened(pb::AuditLogOpened { log: log.clone(), vkey, predecessor: predecessor.clone() })];
+        let mut kinds = vec![Kind::LogOpened(pb::AuditLogOpened {
+            log: log.clone(),
+            vkey,
+            predecessor: predecessor.clone(),
+        })];
         if !before.is_empty() && before != log {
             kinds.extend(self.follows(&before, &log, genesis).await?);
         }
@@ -133,14 +161,19 @@ impl Worker {
             None => (held.journal.size(), held.journal.root()),
         };
         let Some(pred) = genesis.pred.as_ref().filter(|pred| pred.log.to_string() == before) else {
-            return Ok(suspect(format!("a new journal began, and the one before, {log32}, was not closed")));
+            return Ok(suspect(format!(
+                "a new journal began, and the one before, {log32}, was not closed"
+            )));
         };
         let same = pred.size == size && pred.root.0 == root.0;
         if quarantined {
             return Ok(suspect("a new journal began while the node was quarantined".into()));
         }
         if !same {
-            let why = format!("a new journal follows {log32} from size {}, but {size} records were cosigned", pred.size);
+            let why = format!(
+                "a new journal follows {log32} from size {}, but {size} records were cosigned",
+                pred.size
+            );
             return Ok(suspect(why));
         }
         Ok(vec![Kind::LogRetired(pb::AuditLogRetired {
@@ -169,7 +202,8 @@ impl Worker {
         let Some(note) = journal.signable().cloned() else { return Ok(()) };
         // What will be signed is what the log gives back, not what is in memory.
         let key = journal_key(&self.workspace, log32)?;
-        if self.shared.store.log.last(&key).await?.map_or(0, |last| last.rev) != journal.last_rev() {
+        if self.shared.store.log.last(&key).await?.map_or(0, |last| last.rev) != journal.last_rev()
+        {
             return Err(SignError::Conflict.into());
         }
         let Last { signed, rev } =
@@ -210,12 +244,18 @@ impl Worker {
         }
         tracing::warn!(node = self.node, log32, seq, why, in_a_row, "an upload is invalid");
         if in_a_row >= AUDIT_INVALID_MAX {
-            self.suspect(log32, seq, format!("{in_a_row} uploads in a row were invalid: {why}")).await?;
+            self.suspect(log32, seq, format!("{in_a_row} uploads in a row were invalid: {why}"))
+                .await?;
         }
         Ok(answers::reject(id, Code::Invalid, seq, why, Vec::new()))
     }
 
-    pub(super) async fn suspect(&mut self, log32: &str, seq: u64, reason: String) -> Result<(), WorkError> {
+    pub(super) async fn suspect(
+        &mut self,
+        log32: &str,
+        seq: u64,
+        reason: String,
+    ) -> Result<(), WorkError> {
         let log = self.full(log32);
         self.note(vec![Kind::Suspected(pb::AuditSuspected { log, reason, seq })]).await
     }
@@ -243,7 +283,12 @@ impl Worker {
             records: batch.records.to_vec(),
             records_first_seq: batch.first_seq,
         };
-        tracing::error!(node = self.node, log32, seq, "FORK: the node's key signed two histories; it gets no work until an operator settles it");
+        tracing::error!(
+            node = self.node,
+            log32,
+            seq,
+            "FORK: the node's key signed two histories; it gets no work until an operator settles it"
+        );
         self.note(vec![Kind::Quarantined(found)]).await?;
         Ok(answers::reject(batch.id, Code::Fork, seq, reason, notes))
     }
@@ -251,7 +296,8 @@ impl Worker {
     /// What the mirror holds of a journal, and what contradicts it.
     pub(super) fn evidence_notes(&self, log32: &str, other: &str) -> Vec<String> {
         let held = self.held.get(log32).map(|held| &held.journal);
-        let cosigned = held.and_then(|journal| journal.signed.as_ref()).map(|signed| signed.note.to_string());
+        let cosigned =
+            held.and_then(|journal| journal.signed.as_ref()).map(|signed| signed.note.to_string());
         let stored = held.and_then(|journal| journal.note.as_ref()).map(ToString::to_string);
         let mut notes: Vec<String> = cosigned.into_iter().chain(stored).collect();
         notes.push(other.to_owned());

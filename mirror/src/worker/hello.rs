@@ -39,7 +39,8 @@ impl Worker {
         }
         // A crash may have come between storing and signing.
         self.cosign(log32).await?;
-        let check = self.held.get(log32).map_or(HeadCheck::Fits, |held| held.journal.check_head(&head));
+        let check =
+            self.held.get(log32).map_or(HeadCheck::Fits, |held| held.journal.check_head(&head));
         match check {
             HeadCheck::Fits => self.stands(log32).await,
             HeadCheck::WrongKey => {
@@ -49,7 +50,9 @@ impl Worker {
             HeadCheck::Rollback => {
                 let size = head.checkpoint().size;
                 let cosigned = self.held.get(log32).map_or(0, |held| held.journal.cosigned());
-                let why = format!("the journal has {size} records, but {cosigned} were cosigned: it was rolled back");
+                let why = format!(
+                    "the journal has {size} records, but {cosigned} were cosigned: it was rolled back"
+                );
                 self.contradicted(log32, hello, Code::Rollback, size, why).await
             }
             HeadCheck::Fork => {
@@ -64,19 +67,35 @@ impl Worker {
     fn read_head(&self, log32: &str, hello: &pb::AuditHello) -> Result<SignedNote, String> {
         let key = VerifierKey::parse(&hello.vkey).map_err(|error| format!("its key: {error}"))?;
         let tail = format!("/audit/{}/{log32}", self.node);
-        if key.kind() != KeyKind::Log || !key.name().ends_with(&tail) || !hello.log.starts_with(log32) {
-            return Err(format!("{} is no key of journal {log32} of node {}", key.name(), self.node));
+        if key.kind() != KeyKind::Log
+            || !key.name().ends_with(&tail)
+            || !hello.log.starts_with(log32)
+        {
+            return Err(format!(
+                "{} is no key of journal {log32} of node {}",
+                key.name(),
+                self.node
+            ));
         }
-        let head = SignedNote::parse(hello.head_note.as_bytes()).map_err(|e| format!("its head: {e}"))?;
+        let head =
+            SignedNote::parse(hello.head_note.as_bytes()).map_err(|e| format!("its head: {e}"))?;
         head.verify_log(&key).map_err(|error| format!("its head: {error}"))?;
         if head.checkpoint().size != hello.size {
-            return Err(format!("its head is of size {}, it says {}", head.checkpoint().size, hello.size));
+            return Err(format!(
+                "its head is of size {}, it says {}",
+                head.checkpoint().size,
+                hello.size
+            ));
         }
         Ok(head)
     }
 
     /// A cosignature of this mirror's key that the log has forgotten still binds it.
-    async fn remember(&mut self, log32: &str, hello: &pb::AuditHello) -> Result<Option<Reply>, WorkError> {
+    async fn remember(
+        &mut self,
+        log32: &str,
+        hello: &pb::AuditHello,
+    ) -> Result<Option<Reply>, WorkError> {
         if hello.newest_cosigned.is_empty() {
             return Ok(None);
         }
@@ -96,15 +115,29 @@ impl Worker {
             && known.size == size
             && known.root != root
         {
-            tracing::error!(node = self.node, log32, size, "this mirror's key signed two histories: it was copied or its state was lost");
+            tracing::error!(
+                node = self.node,
+                log32,
+                size,
+                "this mirror's key signed two histories: it was copied or its state was lost"
+            );
             let why = format!("two histories of {size} records were cosigned");
-            return self.contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why).await.map(Some);
+            return self
+                .contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why)
+                .await
+                .map(Some);
         }
         if known.is_some_and(|known| known.size >= size) {
             return Ok(None);
         }
-        tracing::error!(node = self.node, log32, size, "the log has lost what was cosigned; the node's copy of the cosignature is taken over");
-        let Last { signed, rev } = self.shared.signer.adopt(&held.journal, note, time_s, held.signed_rev).await?;
+        tracing::error!(
+            node = self.node,
+            log32,
+            size,
+            "the log has lost what was cosigned; the node's copy of the cosignature is taken over"
+        );
+        let Last { signed, rev } =
+            self.shared.signer.adopt(&held.journal, note, time_s, held.signed_rev).await?;
         held.journal.signed = signed;
         held.signed_rev = rev;
         self.dirty = true;
@@ -125,7 +158,12 @@ impl Worker {
         reason: String,
     ) -> Result<Reply, WorkError> {
         let notes = self.evidence_notes(log32, &hello.head_note);
-        tracing::error!(node = self.node, log32, reason, "the node gets no work until an operator settles it");
+        tracing::error!(
+            node = self.node,
+            log32,
+            reason,
+            "the node gets no work until an operator settles it"
+        );
         let found = pb::AuditQuarantined {
             log: hello.log.clone(),
             code: code.into(),

@@ -44,7 +44,6 @@ pub fn generate(out: &Path) -> Result<()> {
         .bytes(".cortex.v1.AuditBatch.records")
         .bytes(".cortex.v1.AuditOpenings.openings")
         .bytes(".cortex.v1.AuditStored.records")
-        .bytes(".cortex.v1.StoredOpenings.openings")
         .bytes(".cortex.v1.ReadAuditRecordsResponse.records")
         .bytes(".cortex.v1.ReadAuditOpeningsResponse.openings")
         .compile_fds(descriptors)

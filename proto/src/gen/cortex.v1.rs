@@ -2259,19 +2259,6 @@ pub struct NodeAudit {
     #[prost(uint32, tag = "12")]
     pub undispatched: u32,
 }
-/// Openings of consecutive records. Value of CX_OPENINGS under "<log32>.<first record, 16 hex digits>".
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StoredOpenings {
-    /// Number of the first record this is about.
-    #[prost(uint64, tag = "1")]
-    pub first_seq: u64,
-    /// Number of records.
-    #[prost(uint32, tag = "2")]
-    pub count: u32,
-    /// Lines "<seq> <opening>".
-    #[prost(bytes = "bytes", tag = "3")]
-    pub openings: ::prost::bytes::Bytes,
-}
 /// Says that a mirror lives.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MirrorHeartbeat {

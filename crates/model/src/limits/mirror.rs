@@ -61,3 +61,9 @@ const _: () = assert!(
     "the evidence of a fork fits in one commit"
 );
 const _: () = assert!(MIRROR_HEARTBEAT_MS * 3 < MIRROR_DEAD_AFTER_MS);
+/// Trees over journals that a gateway keeps; of others it reads the journal again.
+pub const AUDIT_TREES_KEPT: usize = 4;
+/// Records of a journal that a gateway proves one by one. Of longer ones: refused, verify an export.
+pub const AUDIT_TREE_RECORDS_MAX: u64 = 8_000_000;
+/// Openings in one value of the log, bytes; more begin another part.
+pub const AUDIT_OPENINGS_PART: usize = 384 * 1024;
