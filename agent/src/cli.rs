@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::guard;
+use crate::identity;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
@@ -14,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 /// Exit code when another agent uses the data directory: whoever supervises need not try again at once.
 const EXIT_LOCKED: u8 = 75;
 
+/// Exit code when the machine is no node: nobody need try again before it joined.
+pub(crate) const EXIT_NOT_ENROLLED: u8 = 78;
+
 #[derive(Debug, Parser)]
 #[command(name = "cortex-agent", version, about = "Runs tasks on this machine for its owner.")]
 struct Cli {
@@ -25,6 +29,14 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
     Run(Box<Run>),
+    /// Make this machine a node: with a join token of an administrator.
+    Join(identity::JoinArgs),
+    /// Make this machine a node no longer: at once here, and on the server as soon as it answers.
+    Leave(identity::LeaveArgs),
+    /// Say which node this machine is, and how long its certificate holds.
+    Status(identity::StatusArgs),
+    /// Have systemd run the agent on this machine.
+    Service(crate::service::ServiceArgs),
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
@@ -40,13 +52,14 @@ enum LogFormat {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Directory of the journal, waiting output and the policy.
+    /// Directory of the identity, the journal, waiting output and the policy [default: cortex-agent below
+    /// XDG_DATA_HOME].
     #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     /// Configuration file (TOML); without it, agent.toml in the data directory if there is one.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The gateway, for example http://127.0.0.1:7700.
+    /// The gateway, https://HOST:PORT [default: the one that was joined].
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// File that says where the gateway is, as 'cortex up' writes it; read anew before every connection.
@@ -88,33 +101,31 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
-        Command::Run(run) => match serve(*run, inside) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                let mut out = std::io::stderr().lock();
-                writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
-                if fault.code == Code::DataDirLocked {
-                    ExitCode::from(EXIT_LOCKED)
-                } else {
-                    ExitCode::FAILURE
-                }
-            }
-        },
+        Command::Run(run) => exit(serve(*run, inside)),
+        Command::Join(args) => exit(ask(identity::join_command(args))),
+        Command::Leave(args) => exit(ask(identity::leave_command(args))),
+        Command::Status(args) => exit(identity::status_command(&args)),
+        Command::Service(args) => exit(crate::service::run(args, inside)),
+    }
+}
+
+fn exit(done: Result<(), Fault>) -> ExitCode {
+    let Err(fault) = done else { return ExitCode::SUCCESS };
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "error {fault}\nhint: {}", fault.hint).ok();
+    if fault.code == Code::DataDirLocked {
+        ExitCode::from(EXIT_LOCKED)
+    } else if fault.code == Code::NotEnrolled {
+        ExitCode::from(EXIT_NOT_ENROLLED)
+    } else {
+        ExitCode::FAILURE
     }
 }
 
 fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
     log(run.log_format);
     let config = configure(run, inside)?;
-    let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
-    // One thread: an idle agent is small, and processes are started from a thread that stays.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_stack_size(256 * 1024)
-        .build()
-        .map_err(failed)?;
-    runtime.block_on(async {
+    block_on(async {
         let stop = CancellationToken::new();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -130,9 +141,36 @@ fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
     })
 }
 
+/// A command that talks to the server and ends; its log is for whoever asks for it.
+fn ask(command: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+    if std::env::var_os("CORTEX_LOG").is_some() {
+        log(LogFormat::Text);
+    }
+    block_on(command)
+}
+
+fn failed(err: std::io::Error) -> Fault {
+    Fault::new(Code::AgentUnable, err.to_string())
+}
+
+fn block_on(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+    // One thread: an idle agent is small, and processes are started from a thread that stays.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 * 1024)
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(work)
+}
+
 fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
-    let mut config = Config::new(&run.data_dir, "");
-    let own = run.data_dir.join("agent.toml");
+    let data_dir = match run.data_dir {
+        Some(dir) => dir,
+        None => crate::config::default_data_dir()?,
+    };
+    let mut config = Config::new(&data_dir, "");
+    let own = data_dir.join("agent.toml");
     match run.config {
         Some(path) => config.read(&path)?,
         None if own.exists() => config.read(&own)?,
@@ -143,9 +181,6 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     }
     if let Some(path) = run.endpoint_file {
         config.server = format!("{}{}", crate::tunnel::FILE_PREFIX, path.display());
-    }
-    if config.server.is_empty() {
-        return Err(Fault::new(Code::Usage, "no gateway is named").with_hint("pass --server URL"));
     }
     if let Some(path) = run.token_file {
         config.token_file = path;

@@ -17,6 +17,32 @@ pub const MIN_FREE_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Bytes of output that may wait on the disk.
 pub const SPOOL_QUOTA_DEFAULT: u64 = 20 * 1024 * 1024 * 1024;
 
+/// Where the agent of the whole machine has its data.
+pub const SYSTEM_DATA_DIR: &str = "/var/lib/cortex-agent";
+
+/// Where a user's agent has its data when nobody says.
+///
+/// # Errors
+/// `CX-0803` when the environment names no home directory.
+pub fn default_data_dir() -> Result<PathBuf, Fault> {
+    Ok(xdg("XDG_DATA_HOME", ".local/share")?.join("cortex-agent"))
+}
+
+/// A base directory: what the variable says if that is absolute, or its place in the home directory.
+///
+/// # Errors
+/// `CX-0803` when the environment names no home directory.
+pub(crate) fn xdg(variable: &str, in_home: &str) -> Result<PathBuf, Fault> {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(in_home))).ok_or_else(
+        || {
+            Fault::new(Code::Usage, "HOME is not set, so there is no default data directory")
+                .with_hint("pass --data-dir DIR")
+        },
+    )
+}
+
 /// Everything an agent is started with.
 #[derive(Clone, Debug)]
 pub struct Config {

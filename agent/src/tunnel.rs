@@ -1,14 +1,13 @@
-//! The transport under the tunnel: one gRPC call to the gateway, with the token. It carries frames and knows
+//! The transport under the tunnel: one gRPC call to the gateway, with a token. It carries frames and knows
 //! nothing about them.
 
 use crate::config::read_token;
+use crate::identity::{self, fault};
 use cortex_model::limits::{CONNECT_TIMEOUT_MS, FRAME_MAX};
 use cortex_model::proto::{AgentFrame, GatewayFrame};
 use cortex_model::{Code, Fault};
-use cortex_proto::ERROR_METADATA;
 use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
-use prost::Message as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -25,19 +24,59 @@ const QUEUED: usize = 8;
 pub(crate) struct Dialed {
     channel: Channel,
     token: MetadataValue<Ascii>,
+    /// How long token and certificate hold; none where the server knows no identities.
+    pub(crate) holds: Option<Holds>,
+}
+
+/// How long what the node showed holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holds {
+    /// Life of the token from when it was made.
+    pub(crate) token: Duration,
+    /// When the certificate should be renewed, Unix milliseconds.
+    pub(crate) renew_at_ms: u64,
 }
 
 /// A server given as this and a path is named in that file, which is read before every connection: a server that was started
 /// again may listen elsewhere.
 pub(crate) const FILE_PREFIX: &str = "file:";
 
-/// Reaches the gateway and reads the token.
-pub(crate) async fn dial(server: String, token_file: std::path::PathBuf) -> Result<Dialed, Fault> {
-    let server = match server.strip_prefix(FILE_PREFIX) {
-        Some(path) => named_in(Path::new(path))?,
-        None => server,
-    };
-    let token = bearer(&token_file)?;
+/// Where to dial, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    /// The agent's data directory, which holds its identity.
+    pub(crate) data_dir: PathBuf,
+    /// A gateway, a file that names one, or empty for the one that was joined.
+    pub(crate) server: String,
+    /// A token for servers without identities.
+    pub(crate) token_file: PathBuf,
+}
+
+impl Dial {
+    /// The URL that is meant now; empty for the one that was joined.
+    pub(crate) fn url(&self) -> Result<String, Fault> {
+        match self.server.strip_prefix(FILE_PREFIX) {
+            Some(path) => named_in(Path::new(path)),
+            None => Ok(self.server.clone()),
+        }
+    }
+
+    /// Reaches the gateway and gets a token.
+    pub(crate) async fn dial(self) -> Result<Dialed, Fault> {
+        let url = self.url()?;
+        if url.starts_with("http://") {
+            return plain(url, &self.token_file).await;
+        }
+        let known = identity::authenticate(&self.data_dir, &url).await?;
+        let holds = Holds { token: known.token.life, renew_at_ms: known.renew_at_ms };
+        let token = bearer(&known.token.text)?;
+        Ok(Dialed { channel: known.channel, token, holds: Some(holds) })
+    }
+}
+
+/// To a server without identities.
+async fn plain(server: String, token_file: &Path) -> Result<Dialed, Fault> {
+    let token = bearer(&read_token(token_file)?)?;
     let wrong = |err: tonic::transport::Error| {
         Fault::new(Code::CannotConnect, format!("{server}: {}", reason(&err)))
             .with_hint("is a gateway running there? the agent tries again by itself")
@@ -49,7 +88,7 @@ pub(crate) async fn dial(server: String, token_file: std::path::PathBuf) -> Resu
         .user_agent(concat!("cortex-agent/", env!("CARGO_PKG_VERSION")))
         .map_err(wrong)?;
     let channel = endpoint.connect().await.map_err(wrong)?;
-    Ok(Dialed { channel, token })
+    Ok(Dialed { channel, token, holds: None })
 }
 
 /// The URL in an endpoint file.
@@ -68,8 +107,7 @@ fn named_in(path: &Path) -> Result<String, Fault> {
     }
 }
 
-fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Fault> {
-    let token = read_token(path)?;
+fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Fault> {
     let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
         Fault::new(Code::Unauthenticated, "the token has characters it cannot have")
     })?;
@@ -95,6 +133,7 @@ enum Down {
 
 /// One connection: frames up and down.
 pub(crate) struct Link {
+    channel: Channel,
     up: mpsc::Sender<AgentFrame>,
     down: Down,
 }
@@ -105,11 +144,17 @@ impl Link {
         let (up, frames) = mpsc::channel(QUEUED);
         let mut request = Request::new(ReceiverStream::new(frames));
         request.metadata_mut().insert("authorization", dialed.token);
+        let channel = dialed.channel.clone();
         let mut client = AgentGatewayClient::new(dialed.channel)
             .max_decoding_message_size(FRAME_MAX)
             .max_encoding_message_size(FRAME_MAX);
         let call = Box::pin(async move { client.connect(request).await });
-        Self { up, down: Down::Calling(call) }
+        Self { channel, up, down: Down::Calling(call) }
+    }
+
+    /// For other calls on the same connection.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Where frames are sent.
@@ -134,15 +179,4 @@ impl Link {
 
 fn closed() -> Fault {
     Fault::new(Code::CannotConnect, "the gateway closed the connection")
-}
-
-/// The gateway's own words where it sent them, otherwise the transport's.
-fn fault(status: &Status) -> Fault {
-    let own = status.metadata().get_bin(ERROR_METADATA).and_then(|value| value.to_bytes().ok());
-    let own = own.and_then(|bytes| cortex_proto::v1::Error::decode(bytes).ok());
-    let message = match own {
-        Some(error) => format!("{}: {}", error.code, error.message),
-        None => status.message().to_owned(),
-    };
-    Fault::new(Code::CannotConnect, message)
 }

@@ -208,7 +208,7 @@ async fn an_agent_that_is_told_to_stop_ends_its_tasks_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_a_used_directory_and_a_missing_server_are_said_in_words() {
+async fn a_used_directory_and_a_machine_that_never_joined_are_said_in_words() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
     let agent = node.start(&gateway);
     gateway.welcome().await;
@@ -219,7 +219,8 @@ async fn a_wrong_token_a_used_directory_and_a_missing_server_are_said_in_words()
     let mut bare = tokio::process::Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
     let output = bare.args(["run", "--data-dir"]).arg(node.dir.path()).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("CX-0803") && text.contains("--server"), "{text}");
+    assert!(text.contains("CX-0540") && text.contains("cortex-agent join"), "{text}");
+    assert_eq!(output.status.code(), Some(78));
 }
 
 #[tokio::test]

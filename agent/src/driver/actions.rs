@@ -4,7 +4,7 @@ use super::Driver;
 use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
-use crate::tunnel::dial;
+use crate::tunnel::Dial;
 use cortex_model::AttemptKey;
 use cortex_model::proto::OutputChunk;
 use cortex_tunnel::AgentAction;
@@ -14,8 +14,12 @@ impl Driver {
     pub(super) fn act(&mut self, action: AgentAction) {
         match action {
             AgentAction::Connect => {
-                let dialing = dial(self.config.server.clone(), self.config.token_file.clone());
-                self.dialing = Some(tokio::spawn(dialing));
+                let dial = Dial {
+                    data_dir: self.config.data_dir.clone(),
+                    server: self.config.server.clone(),
+                    token_file: self.config.token_file.clone(),
+                };
+                self.dialing = Some(tokio::spawn(dial.dial()));
             }
             AgentAction::Disconnect(reason) => self.disconnect(&reason),
             AgentAction::Welcomed { gateway, workspace, .. } => {
@@ -40,9 +44,7 @@ impl Driver {
             AgentAction::TokenAccepted { expires_at_ms, .. } => {
                 tracing::debug!(expires_at_ms, "the gateway took the newer token");
             }
-            AgentAction::RenewNow { within_ms } => {
-                tracing::info!(within_ms, "the gateway asks for a new certificate");
-            }
+            AgentAction::RenewNow { within_ms } => self.renew_within(within_ms),
             AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
             AgentAction::OutcomeAcked(key) => self.acked(key),
             AgentAction::OutputAcked { .. } => {}

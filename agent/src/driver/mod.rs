@@ -2,21 +2,25 @@
 //! say. It decides nothing itself and never waits for a disk or a process.
 
 mod actions;
+mod identity;
 mod offers;
 
 use crate::attempt::Event;
 use crate::clock::Ticks;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::exec::Stop;
+use crate::lock;
 use crate::manifest;
 use crate::policy_file::PolicyFile;
 use crate::start::{Started, start};
 use crate::tunnel::{Dialed, Link};
 use cortex_agent_core::Worker;
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
+use cortex_model::limits::enrol::REFUSED_RETRY_MS;
 use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest};
 use cortex_model::{AttemptKey, Fault};
 use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
+use identity::{Errand, Keeping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -37,7 +41,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// It cannot start: the data directory, the journal or the configuration.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fault> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fault> {
+    config::prepare(&config.data_dir)?;
+    let _lock = lock::take(&config.data_dir).await?;
+    if !identity::settle(&mut config, &stop).await? {
+        return Ok(());
+    }
     let started = start(&config).await?;
     let mut policy = PolicyFile::open(&config.policy);
     let digest = policy.current().map(|policy| policy.digest().to_owned()).unwrap_or_default();
@@ -49,7 +58,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fault> {
     let mut driver = Driver::new(config, started, policy, probed);
     driver.serve(&stop).await;
     driver.close().await;
-    Ok(())
+    driver.farewell()
 }
 
 struct Driver {
@@ -62,6 +71,7 @@ struct Driver {
     ticks: Ticks,
     link: Option<Link>,
     dialing: Option<JoinHandle<Result<Dialed, Fault>>>,
+    keeping: Keeping,
     /// Claims that wait for their Go, read once.
     claims: BTreeMap<u64, offers::Parsed>,
     /// How to stop what runs.
@@ -88,6 +98,7 @@ enum Woke {
     Room,
     Event(Option<Event>),
     Dialed(Result<Dialed, Fault>),
+    Errand(Errand),
     Time,
     Stop,
 }
@@ -119,6 +130,7 @@ impl Driver {
             ticks: Ticks::new(),
             link: None,
             dialing: None,
+            keeping: Keeping::default(),
             claims: BTreeMap::new(),
             stops: BTreeMap::new(),
             unacked,
@@ -143,6 +155,7 @@ impl Driver {
                 Woke::Frame(Ok(frame)) => self.take(frame),
                 Woke::Frame(Err(fault)) => self.lost(&fault),
                 Woke::Dialed(result) => self.dialed(result),
+                Woke::Errand(errand) => self.errand_done(errand),
                 Woke::Event(Some(event)) => self.event(event),
                 Woke::Room | Woke::Time | Woke::Event(None) => {}
                 Woke::Stop => {
@@ -151,6 +164,10 @@ impl Driver {
                 }
             }
             self.look();
+            if self.keep() && leave_by.is_none() {
+                leave_by = Some(Instant::now() + LEAVE);
+                self.leave();
+            }
             let now = self.ticks.now();
             self.end.handle_timeout(now);
             for key in self.worker.expired(now) {
@@ -169,7 +186,7 @@ impl Driver {
         let tick = times.into_iter().flatten().min();
         let wake = tick.map(|tick| Instant::from_std(self.ticks.instant(tick)));
         let look = self.link.is_some().then_some(self.look_at);
-        let wake = [wake, leave_by, look].into_iter().flatten().min();
+        let wake = [wake, leave_by, look, self.keep_at()].into_iter().flatten().min();
         let has_frame = self.end.has_frame();
         let up = self.link.as_ref().map(|link| link.up().clone());
         tokio::select! {
@@ -177,6 +194,7 @@ impl Driver {
             frame = next(&mut self.link) => Woke::Frame(frame),
             () = room(up.as_ref()), if has_frame && up.is_some() => Woke::Room,
             result = dialed(&mut self.dialing) => Woke::Dialed(result),
+            errand = identity::done(&mut self.keeping) => Woke::Errand(errand),
             () = sleep_until(wake) => Woke::Time,
             () = stop.cancelled(), if leave_by.is_none() => Woke::Stop,
         }
@@ -225,6 +243,7 @@ impl Driver {
         self.dialing = None;
         match result {
             Ok(dialed) => {
+                self.connected_as(dialed.holds);
                 self.link = Some(Link::open(dialed));
                 let hello = self.hello();
                 self.end.connected(hello, self.ticks.now());
@@ -276,7 +295,10 @@ impl Driver {
 
     /// The connection, or the attempt to get one, is gone.
     fn lost(&mut self, fault: &Fault) {
-        tracing::warn!(error = %fault, "not connected");
+        tracing::warn!(error = %fault, hint = fault.hint, "not connected");
+        if !fault.code.retryable() {
+            self.end.hold_off(REFUSED_RETRY_MS);
+        }
         self.drop_link();
     }
 
@@ -287,6 +309,7 @@ impl Driver {
 
     fn drop_link(&mut self) {
         self.link = None;
+        self.keeping.connection_lost();
         if let Some(dialing) = self.dialing.take() {
             dialing.abort();
         }

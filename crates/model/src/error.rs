@@ -111,6 +111,12 @@ codes! {
     BadIssuers = "CX-0525", Invalid, false, "correct the file; docs/identity.md has an example", "The configuration of outside issuers cannot be used.";
     BadProof = "CX-0526", Unauthenticated, false, "sign with the key of the shown certificate", "The proof of the node's key is not valid.";
     BadGrant = "CX-0527", Invalid, false, "see 'cortex token create --help'", "A token cannot be made like that.";
+    NotEnrolled = "CX-0540", Precondition, false, "run: cortex-agent join https://HOST:PORT TOKEN", "This machine has no identity, so it cannot connect.";
+    AlreadyEnrolled = "CX-0541", Exists, false, "run 'cortex-agent leave' first, or use another data directory", "This machine is a node already.";
+    IdentityDamaged = "CX-0542", Internal, false, "move the directory 'identity' aside and join again with a new token", "What a node keeps of its identity cannot be used.";
+    NoServiceManager = "CX-0543", Precondition, false, "start the agent with what this machine has: see the command in the message", "There is no systemd that could run the agent.";
+    NotTls = "CX-0544", Precondition, false, "check the port; a gateway speaks TLS 1.3 only", "What answers at an address speaks no TLS, or not the version that is needed.";
+    TunnelTokenStale = "CX-0545", Unavailable, true, "the agent connects again by itself", "A tunnel was closed because its token was not refreshed in time.";
     LogUnavailable = "CX-0601", Unavailable, true, "try again; the same key makes it safe", "The event log does not answer.";
     LogNearlyFull = "CX-0602", Exhausted, true, "raise the log's quota or archive old tasks", "The event log is close to its quota; new tasks are refused so that running ones can finish.";
     AppendUnknown = "CX-0603", Unavailable, true, "try again with the same key: it will not be done twice", "It is not known whether the event was stored.";

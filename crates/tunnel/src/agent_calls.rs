@@ -15,6 +15,12 @@ use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::BTreeMap;
 
 impl AgentEnd {
+    /// The attempt to connect that fails now should not be repeated before this many milliseconds, at most ten minutes. To be
+    /// called before `disconnected`; holds once.
+    pub fn hold_off(&mut self, ms: u64) {
+        self.backoff.set_floor_once(ms);
+    }
+
     /// Takes an offer: the node holds a slot for it. `slots_free` is what is left.
     pub fn claim(&mut self, offer: &Offer, slots_free: u32) -> ClaimResult {
         if !self.is_open(offer) {

@@ -26,6 +26,7 @@ mod gateway_frames;
 mod handshake;
 mod heartbeat;
 mod offers;
+mod rivals;
 
 pub use agent_actions::{AgentAction, ClaimResult, DisconnectReason};
 pub use agent_end::{AgentConfig, AgentEnd, HelloState};
@@ -34,3 +35,4 @@ pub use delivery::{BadChunk, Restored};
 pub use error::ProtocolError;
 pub use gateway_actions::{AckMode, CloseReason, GatewayAction, OfferError};
 pub use gateway_end::{GatewayConfig, GatewayEnd};
+pub use rivals::{Rival, Rivals, Standing};
