@@ -220,14 +220,24 @@ impl Gateway {
 
     /// Waits until gateways are told so.
     pub(crate) async fn stands(&self, node: &str, standing: pb::AuditStanding) -> pb::NodeAudit {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        loop {
-            let audit = self.audit(node).await;
-            if audit.standing() == standing {
-                return audit;
+        let mut changes = self.log.kv_watch(cortex_log::audit::AUDIT_BUCKET).await.unwrap();
+        let key = format!("{WORKSPACE}.{node}");
+        let reached = async {
+            while let Some(change) = futures::StreamExt::next(&mut changes).await {
+                if let cortex_log::KvChange::Put { key: changed, entry } = change.unwrap()
+                    && changed == key
+                {
+                    let audit = pb::NodeAudit::decode(entry.value).unwrap();
+                    if audit.standing() == standing {
+                        return audit;
+                    }
+                }
             }
-            assert!(tokio::time::Instant::now() < deadline, "{node} stands as {audit:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            panic!("the bucket is gone")
+        };
+        match tokio::time::timeout(Duration::from_secs(30), reached).await {
+            Ok(audit) => audit,
+            Err(_) => panic!("{node} stands as {:?}", self.audit(node).await),
         }
     }
 
