@@ -1,7 +1,7 @@
 //! The command line as a whole: global flags and the list of commands. Each command's own flags
 //! stand in its file. It never checks values that the server's rules decide.
 
-use crate::commands::{completions, gateway, mirror, node, run, scheduler, task, up};
+use crate::commands::{audit, completions, gateway, mirror, node, run, scheduler, task, up};
 use crate::error::CliError;
 use crate::exit;
 use clap::{Args, Parser, Subcommand};
@@ -80,6 +80,9 @@ pub(crate) enum Command {
     /// See the nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Verify, read and export what nodes recorded
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print the versions of this program and of the server
     Version,
     /// Print a completion script for a shell

@@ -5,6 +5,7 @@ use crate::error::CliError;
 use cortex_model::limits::REQUEST_MAX;
 use cortex_model::proto as pb;
 use cortex_model::{Code, TaskId};
+use cortex_proto::v1::audit_client::AuditClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use serde::Deserialize;
 use std::fs;
@@ -86,10 +87,13 @@ impl Target {
                 ),
             )
         })?;
+        let audit = AuditClient::new(channel.clone())
+            .max_decoding_message_size(REQUEST_MAX)
+            .max_encoding_message_size(REQUEST_MAX);
         let rpc = CortexClient::new(channel)
             .max_decoding_message_size(REQUEST_MAX)
             .max_encoding_message_size(REQUEST_MAX);
-        Ok(Client { rpc, token })
+        Ok(Client { rpc, audit, token })
     }
 
     fn endpoint(&self) -> Result<EndpointFile, CliError> {
@@ -169,23 +173,33 @@ pub(crate) fn task_id(text: &str) -> Result<String, CliError> {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     rpc: CortexClient<Channel>,
+    audit: AuditClient<Channel>,
     token: MetadataValue<Ascii>,
 }
 
 /// One call that is answered at once; each returns the server's error as [`CliError`].
 macro_rules! calls {
-    ($($name:ident($request:ident) -> $response:ident;)*) => {
+    ($service:ident: $($name:ident($request:ident) -> $response:ident;)*) => {
         impl Client {
             $(pub(crate) async fn $name(&self, m: pb::$request) -> Result<pb::$response, CliError> {
                 let mut request = self.request(m);
                 request.set_timeout(CALL_TIMEOUT);
-                Ok(self.rpc.clone().$name(request).await?.into_inner())
+                Ok(self.$service.clone().$name(request).await?.into_inner())
             })*
         }
     };
 }
 
-calls! {
+calls! { audit:
+    list_audit_logs(ListAuditLogsRequest) -> ListAuditLogsResponse;
+    prove_audit_record(ProveAuditRecordRequest) -> ProveAuditRecordResponse;
+    list_audit_findings(ListAuditFindingsRequest) -> ListAuditFindingsResponse;
+    get_task_audit(GetTaskAuditRequest) -> GetTaskAuditResponse;
+    settle_node_audit(SettleNodeAuditRequest) -> SettleNodeAuditResponse;
+    list_mirror_keys(ListMirrorKeysRequest) -> ListMirrorKeysResponse;
+}
+
+calls! { rpc:
     submit_task(SubmitTaskRequest) -> SubmitTaskResponse;
     list_tasks(ListTasksRequest) -> ListTasksResponse;
     cancel_task(CancelTaskRequest) -> CancelTaskResponse;
@@ -212,6 +226,22 @@ impl Client {
         m: pb::WatchTaskRequest,
     ) -> Result<tonic::Streaming<pb::WatchTaskResponse>, CliError> {
         Ok(self.rpc.clone().watch_task(self.request(m)).await?.into_inner())
+    }
+
+    /// A journal's records.
+    pub(crate) async fn read_audit_records(
+        &self,
+        m: pb::ReadAuditRecordsRequest,
+    ) -> Result<tonic::Streaming<pb::ReadAuditRecordsResponse>, CliError> {
+        Ok(self.audit.clone().read_audit_records(self.request(m)).await?.into_inner())
+    }
+
+    /// Openings of a journal's records.
+    pub(crate) async fn read_audit_openings(
+        &self,
+        m: pb::ReadAuditOpeningsRequest,
+    ) -> Result<tonic::Streaming<pb::ReadAuditOpeningsResponse>, CliError> {
+        Ok(self.audit.clone().read_audit_openings(self.request(m)).await?.into_inner())
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {

@@ -1,5 +1,6 @@
 //! The commands: one file each. This file only brings a parsed command line to its command.
 
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod gateway;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),
+        Command::Audit(command) => audit::run(&session, command).await,
         Command::Version => version::run(&session).await.map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
     }

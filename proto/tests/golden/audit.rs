@@ -17,8 +17,8 @@ pub(crate) fn examples() -> Vec<Example> {
     all
 }
 
-/// What the mirror keeps in the log.
-fn kept() -> Vec<Example> {
+/// A commit with every event there is.
+fn node_commit() -> AuditNodeCommit {
     use audit_node_event::Kind;
     let by = Some(Actor { kind: ActorKind::Human.into(), id: "ada".into(), ..Actor::default() });
     let kinds = vec![
@@ -55,13 +55,17 @@ fn kept() -> Vec<Example> {
         Kind::Recorded(AuditRecorded { task_id: TASK.into(), attempt: 2 }),
         Kind::Undispatched(AuditUndispatched { log: LOG.into(), seq: 4, cmd: format!("{TASK}/2") }),
     ];
-    let node = AuditNodeCommit {
+    AuditNodeCommit {
         n: 3,
         events: kinds.into_iter().map(|kind| AuditNodeEvent { kind: Some(kind) }).collect(),
         workspace: "default".into(),
         node: "desk-1".into(),
         at_ms: 1_760_000_000_500,
-    };
+    }
+}
+
+/// What the mirror keeps in the log.
+fn kept() -> Vec<Example> {
     let stored = AuditStored {
         first_seq: 5,
         count: 2,
@@ -94,7 +98,7 @@ fn kept() -> Vec<Example> {
     };
     vec![
         example("audit-stored", stored),
-        example("audit-node-commit", node),
+        example("audit-node-commit", node_commit()),
         example("mirror-signed", signed),
         example("node-audit", audit),
     ]
