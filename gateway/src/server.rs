@@ -1,6 +1,6 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
-use crate::api::audit::{AuditApi, Trees};
+use crate::api::audit::AuditApi;
 use crate::api::{Api, Backup};
 use crate::audit::Audits;
 use crate::config::Config;
@@ -73,12 +73,7 @@ pub async fn serve(
         ended.clone(),
     ));
 
-    let audit_api = AuditApi {
-        log: log.clone(),
-        audits: audits.clone(),
-        trees: Arc::new(Trees::default()),
-        drain: stop.clone(),
-    };
+    let audit_api = AuditApi::new(&log, &audits, &stop);
     let api = Api {
         tasks: tasks.clone(),
         nodes: nodes.clone(),

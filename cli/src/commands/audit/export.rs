@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The verifier that every bundle carries: Python with one library.
-const VERIFIER: &str = include_str!("../../../../tests/verifiers/python/verify.py");
+const VERIFIER: &str = include_str!("../../../../tests/verifiers/python/cortex_verify.py");
 /// What an auditor reads first.
 const GUIDE: &str = include_str!("VERIFY.md");
 

@@ -18,7 +18,7 @@ use crate::error::CliError;
 use clap::Subcommand;
 use cortex_model::Code;
 use cortex_model::proto as pb;
-pub(crate) use story::of_task;
+pub(crate) use story::{Told, of_task, tell};
 
 /// Commands about the audit.
 #[derive(Debug, Subcommand)]

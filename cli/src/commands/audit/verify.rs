@@ -7,7 +7,7 @@ use crate::error::CliError;
 use crate::words::time;
 use crate::{duration, render};
 use clap::Args;
-use cortex_audit::verify::{Report, Source, SourceReport, Trust, Verdict, Word, verify};
+use cortex_audit::verify::{Report, SourceReport, Trust, Verdict, Word, verify};
 use cortex_audit::{Policy, SignedNote};
 use cortex_model::Code;
 use std::path::{Path, PathBuf};
@@ -122,10 +122,12 @@ pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliEr
             paths.push(branch);
         }
     }
-    let sources: Vec<Source<'static>> =
-        paths.iter().map(|path| bundle::source(path)).collect::<Result<_, _>>()?;
-    let report = tokio::task::spawn_blocking(move || verify(sources, &trust)).await;
-    let report = report.map_err(|e| CliError::internal(format!("the verifier ended: {e}")))?;
+    let read = tokio::task::spawn_blocking(move || {
+        let sources = paths.iter().map(|path| bundle::source(path)).collect::<Result<_, _>>()?;
+        Ok::<Report, CliError>(verify(sources, &trust))
+    });
+    let report =
+        read.await.map_err(|e| CliError::internal(format!("the verifier ended: {e}")))??;
     drop(fetched);
     if session.json() {
         let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
@@ -158,7 +160,14 @@ fn of_source(source: &SourceReport) -> Vec<String> {
     let fresh = &source.freshness;
     let mut out = vec![
         format!("journal       {log}, records {first} to {}", end.saturating_sub(1)),
-        format!("integrity     {}", integrity(source.integrity)),
+        format!(
+            "integrity     {}",
+            say(
+                source.integrity,
+                "no record was changed, dropped, inserted or moved",
+                "the bytes are not those that were signed"
+            )
+        ),
         format!("authenticity  {}", authenticity(source.authenticity)),
         format!(
             "freshness     {}",
@@ -172,8 +181,18 @@ fn of_source(source: &SourceReport) -> Vec<String> {
                 (_, None) => "nothing that you believe has countersigned it".to_owned(),
             }
         ),
-        format!("completeness  {}", completeness(source.completeness)),
-        format!("semantics     {}", semantics(source.semantics)),
+        format!(
+            "completeness  {}",
+            say(source.completeness, "nothing is missing", "something is missing or too old")
+        ),
+        format!(
+            "semantics     {}",
+            say(
+                source.semantics,
+                "the records agree with each other",
+                "records contradict each other"
+            )
+        ),
     ];
     if source.opened + source.redacted > 0 {
         out.push(format!(
@@ -193,37 +212,23 @@ fn of_source(source: &SourceReport) -> Vec<String> {
     out
 }
 
-fn integrity(word: Word) -> String {
-    match word {
-        Word::Ok => "no record was changed, dropped, inserted or moved".into(),
-        other => not_ok(other, "the bytes are not those that were signed"),
-    }
+fn authenticity(word: Word) -> &'static str {
+    let bad = if word == Word::Fork {
+        "the journal's key signed two histories"
+    } else {
+        "nobody that you believe vouches for it"
+    };
+    say(word, "signed by a key that you believe", bad)
 }
 
-fn authenticity(word: Word) -> String {
-    match word {
-        Word::Ok => "signed by a key that you believe".into(),
-        Word::Fork => "the journal's key signed two histories".into(),
-        other => not_ok(other, "nobody that you believe vouches for it"),
+fn say(word: Word, good: &'static str, bad: &'static str) -> &'static str {
+    if word == Word::Ok {
+        good
+    } else if word == Word::Unknown {
+        "not known: it was not reached"
+    } else {
+        bad
     }
-}
-
-fn completeness(word: Word) -> String {
-    match word {
-        Word::Ok => "nothing is missing".into(),
-        other => not_ok(other, "something is missing or too old"),
-    }
-}
-
-fn semantics(word: Word) -> String {
-    match word {
-        Word::Ok => "the records agree with each other".into(),
-        other => not_ok(other, "records contradict each other"),
-    }
-}
-
-fn not_ok(word: Word, bad: &str) -> String {
-    if word == Word::Unknown { "not known: it was not reached".to_owned() } else { bad.to_owned() }
 }
 
 fn means(verdict: Verdict) -> &'static str {

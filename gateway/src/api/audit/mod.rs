@@ -17,7 +17,7 @@ use pb::mirror_request::Body as Ask;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-pub(crate) use trees::Trees;
+use trees::Trees;
 
 /// Longest reason of a settlement, bytes.
 const REASON_MAX: usize = 512;
@@ -25,11 +25,11 @@ const REASON_MAX: usize = 512;
 /// Serves `cortex.v1.Audit`.
 #[derive(Clone)]
 pub(crate) struct AuditApi {
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) audits: Arc<Audits>,
-    pub(crate) trees: Arc<Trees>,
+    log: Arc<dyn EventLog>,
+    audits: Arc<Audits>,
+    trees: Arc<Trees>,
     /// Cancelled when the gateway goes away: open streams end.
-    pub(crate) drain: CancellationToken,
+    drain: CancellationToken,
 }
 
 type Items<T> = BoxStream<'static, Result<T, Status>>;
@@ -45,11 +45,24 @@ fn log32(log: &str) -> Result<String, Fault> {
         .with_hint("name it by its 64 hex digits, or the first 32: see 'cortex audit show'"))
 }
 
+fn odd_answer() -> Fault {
+    Fault::new(Code::Internal, "the mirror gave another answer")
+}
+
 fn no_record(log32: &str, seq: u64) -> Fault {
     Fault::new(Code::NoAudit, format!("journal {log32} has no stored record {seq}"))
 }
 
 impl AuditApi {
+    pub(crate) fn new(
+        log: &Arc<dyn EventLog>,
+        audits: &Arc<Audits>,
+        drain: &CancellationToken,
+    ) -> AuditApi {
+        let (log, audits, drain) = (log.clone(), audits.clone(), drain.clone());
+        AuditApi { log, audits, trees: Arc::new(Trees::default()), drain }
+    }
+
     async fn settle(
         &self,
         workspace: &Workspace,
@@ -61,12 +74,8 @@ impl AuditApi {
         }
         let settle = pb::MirrorSettle { by: r.actor, reason: r.reason, retire_log: r.retire_log };
         let answer = self.audits.ask(workspace.as_str(), &r.node, "", Ask::Settle(settle)).await?;
-        match answer {
-            pb::mirror_reply::Body::Settled(settled) => {
-                Ok(pb::SettleNodeAuditResponse { node: settled.node })
-            }
-            _ => Err(Fault::new(Code::Internal, "the mirror gave another answer")),
-        }
+        let pb::mirror_reply::Body::Settled(settled) = answer else { return Err(odd_answer()) };
+        Ok(pb::SettleNodeAuditResponse { node: settled.node })
     }
 
     async fn task(
@@ -75,12 +84,10 @@ impl AuditApi {
         r: &pb::GetTaskAuditRequest,
     ) -> Result<pb::GetTaskAuditResponse, Fault> {
         let find = Ask::Find(pb::MirrorFind { task_id: r.task_id.clone() });
-        let found = match self.audits.ask(workspace.as_str(), "", "", find).await? {
-            pb::mirror_reply::Body::Found(found) => found.records,
-            _ => return Err(Fault::new(Code::Internal, "the mirror gave another answer")),
-        };
+        let answer = self.audits.ask(workspace.as_str(), "", "", find).await?;
+        let pb::mirror_reply::Body::Found(found) = answer else { return Err(odd_answer()) };
         let mut records = Vec::new();
-        for place in found {
+        for place in found.records {
             let tree = self.trees.get(&self.log, workspace.as_str(), &place.log).await?;
             let body = self.body(workspace, &tree, place.seq).await?;
             let note = self.cosigned(workspace, &tree).await;

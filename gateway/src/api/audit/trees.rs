@@ -42,7 +42,7 @@ type Slot = Arc<Mutex<Arc<Tree>>>;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Trees {
+pub(super) struct Trees {
     kept: std::sync::Mutex<VecDeque<((String, String), Slot)>>,
 }
 
