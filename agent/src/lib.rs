@@ -7,6 +7,7 @@ mod attempt;
 mod cli;
 pub mod clock;
 pub mod config;
+pub mod dial;
 mod driver;
 mod exec;
 pub mod facts;

@@ -4,7 +4,10 @@
 use crate::Bench;
 use crate::procs::Proc;
 use anyhow::{Context as _, bail};
+use cortex_agent::dial::{self, Trust};
+use cortex_model::credential::TokenText;
 use cortex_model::proto as pb;
+use cortex_proto::v1::access_client::AccessClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use futures::future::BoxFuture;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// How long a process may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,6 +40,8 @@ impl Server {
         let data = bench.directory.path().join(name);
         let mut command = Command::new(bench.programs.join("cortex"));
         command.args(["up", "--no-agent", "--data-dir"]).arg(&data);
+        // Contexts of whoever measures are none of its business.
+        command.env("XDG_CONFIG_HOME", bench.directory.path().join("config"));
         let mut process = Proc::spawn("cortex up", &mut command)?;
         process.drain();
         let begun = Instant::now();
@@ -51,8 +56,9 @@ impl Server {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
+        let known = TokenText::parse(&token)?;
         let token = format!("Bearer {token}").parse()?;
-        let channel = Endpoint::from_shared(url.clone())?.connect().await?;
+        let channel = dial::connect(&url, Trust::Pinned(known.ca)).await?;
         let programs = bench.programs.clone();
         Ok(Server { process, data, programs, url, token, channel })
     }
@@ -62,12 +68,18 @@ impl Server {
         &self.url
     }
 
-    /// The token agents show.
+    /// A join token for so many nodes.
     ///
     /// # Errors
-    /// When the file is not there.
-    pub(crate) fn agent_token(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.data.join("agent.token"))?.trim().to_owned())
+    /// When the server does not make one.
+    pub(crate) async fn join_token(&self, uses: u32) -> anyhow::Result<String> {
+        let grant = pb::JoinGrant { uses, ..Default::default() };
+        let request = pb::CreateTokenRequest {
+            grant: Some(pb::create_token_request::Grant::Join(grant)),
+            ..Default::default()
+        };
+        let mut client = AccessClient::new(self.channel.clone());
+        Ok(client.create_token(self.authorised(request)).await?.into_inner().text)
     }
 
     /// Starts an agent and waits until the server sees it. A policy, if given, is the agent's whole policy file.
@@ -87,13 +99,19 @@ impl Server {
             std::fs::write(data.join("policy.toml"), text)?;
             private(&data.join("policy.toml"), 0o600)?;
         }
-        let mut command = Command::new(self.programs.join(program));
-        if program == "cortex" {
-            command.arg("__agent");
-        }
+        let start = || {
+            let mut command = Command::new(self.programs.join(program));
+            if program == "cortex" {
+                command.arg("__agent");
+            }
+            command
+        };
+        let mut join = start();
+        join.args(["join", &self.url, &self.join_token(1).await?, "--data-dir"]).arg(&data);
+        anyhow::ensure!(join.output()?.status.success(), "the agent cannot join");
+        let mut command = start();
         command.args(["run", "--starter-policy", "--slots", &slots.to_string(), "--data-dir"]);
         command.arg(data).arg("--endpoint-file").arg(self.data.join("endpoint.json"));
-        command.arg("--token-file").arg(self.data.join("agent.token"));
         let mut process = Proc::spawn("the agent", &mut command)?;
         process.drain();
         self.wait_for_nodes(1, &mut process).await?;

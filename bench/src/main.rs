@@ -6,6 +6,7 @@ mod echo;
 mod fold;
 mod idle;
 mod load;
+mod node;
 mod procs;
 mod report;
 mod sample;
@@ -41,7 +42,11 @@ enum Command {
     },
     /// A bare gRPC server that holds streams
     #[command(hide = true)]
-    Streams,
+    Streams {
+        /// Where it leaves its client's certificate
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Simulated agents; prints a line when all are connected
     #[command(hide = true)]
     Agents(streams::Agents),
@@ -113,7 +118,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
         Command::Yardstick { directory } => block_on(yardstick::serve(&directory)),
-        Command::Streams => block_on(streams::serve()),
+        Command::Streams { directory } => block_on(streams::serve(&directory)),
         Command::Agents(agents) => block_on(streams::connect(agents)),
     };
     match done {

@@ -1,6 +1,7 @@
 //! Many tunnels without agents behind them: simulated agents that speak the real protocol by `AgentEnd`, and a bare gRPC
 //! server that only holds the same streams.
 
+use crate::node::Node;
 use anyhow::Context as _;
 use cortex_model::Tick;
 use cortex_model::proto::agent_frame::Body as Up;
@@ -13,15 +14,18 @@ use cortex_proto::v1::agent_gateway_server::{AgentGateway, AgentGatewayServer};
 use cortex_tunnel::{AgentAction, AgentConfig, AgentEnd, HelloState};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::Endpoint;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Connections made at a time.
 const DIALS: usize = 32;
+
+/// How often an agent shows a newer token.
+const SHOW_EVERY: Duration = Duration::from_secs(180);
 
 /// Which simulated agents to connect.
 #[derive(clap::Args)]
@@ -29,9 +33,12 @@ pub(crate) struct Agents {
     /// Where the server listens
     #[arg(long)]
     url: String,
-    /// The token agents show
-    #[arg(long, default_value = "none")]
-    token: String,
+    /// The token they join with
+    #[arg(long)]
+    join: Option<String>,
+    /// Instead: where the bare server left its client's certificate
+    #[arg(long)]
+    bare: Option<PathBuf>,
     /// Number of the first one
     #[arg(long, default_value_t = 0)]
     first: usize,
@@ -47,7 +54,7 @@ pub(crate) struct Agents {
 pub(crate) async fn connect(agents: Agents) -> anyhow::Result<()> {
     let (held, mut broken) = mpsc::channel(1);
     let mut dials = futures::stream::iter(agents.first..agents.first + agents.count)
-        .map(|n| Agent::connect(n, &agents.url, &agents.token))
+        .map(|n| Agent::connect(n, &agents))
         .buffer_unordered(DIALS);
     while let Some(agent) = dials.next().await {
         let (agent, held) = (agent?, held.clone());
@@ -70,15 +77,29 @@ struct Agent {
     begun: Instant,
     up: mpsc::Sender<AgentFrame>,
     down: Streaming<GatewayFrame>,
+    node: Option<Node>,
+    /// When it last showed a token.
+    shown: Instant,
 }
 
 impl Agent {
     /// Dials and waits for the welcome.
-    async fn connect(n: usize, url: &str, token: &str) -> anyhow::Result<Agent> {
-        let channel = Endpoint::from_shared(url.to_owned())?.connect().await?;
+    async fn connect(n: usize, agents: &Agents) -> anyhow::Result<Agent> {
+        let name = format!("simulated-{n:05}");
+        let (node, channel) = match (&agents.join, &agents.bare) {
+            (Some(token), _) => {
+                let node = Node::join(&agents.url, token, &name).await?;
+                let channel = node.channel.clone();
+                (Some(node), channel)
+            }
+            (None, Some(directory)) => {
+                (None, crate::tls::channel(agents.url.parse()?, directory).await?)
+            }
+            (None, None) => anyhow::bail!("--join or --bare is needed"),
+        };
         let begun = Instant::now();
         let mut end = AgentEnd::new(AgentConfig {
-            node: format!("simulated-{n:05}"),
+            node: name,
             incarnation: uuid::Uuid::new_v4().simple().to_string(),
             session: uuid::Uuid::now_v7().to_string(),
             agent_version: "bench".into(),
@@ -87,18 +108,25 @@ impl Agent {
         end.connected(hello(n), Tick(0));
         let (up, frames) = mpsc::channel(8);
         let mut request = Request::new(ReceiverStream::new(frames));
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        if let Some(node) = &node {
+            let token = format!("Bearer {}", node.mint().await?);
+            request.metadata_mut().insert("authorization", token.parse()?);
+        }
         let first = end.poll_frame().context("a hello")?;
         up.send(first).await?;
         let mut client = AgentGatewayClient::new(channel);
         let down = client.connect(request).await?.into_inner();
-        let mut agent = Agent { end, begun, up, down };
+        let mut agent = Agent { end, begun, up, down, node, shown: Instant::now() };
         agent.receive().await?;
         Ok(agent)
     }
 
     async fn hold(mut self) -> anyhow::Result<()> {
         loop {
+            if let Some(node) = self.node.as_ref().filter(|_| self.shown.elapsed() > SHOW_EVERY) {
+                self.end.show_token(node.mint().await?);
+                self.shown = Instant::now();
+            }
             while let Some(frame) = self.end.poll_frame() {
                 self.up.send(frame).await?;
             }
@@ -127,7 +155,9 @@ impl Agent {
     fn act(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         while let Some(action) = self.end.poll_action(now) {
-            if !matches!(action, AgentAction::Welcomed { .. }) {
+            let expected =
+                matches!(action, AgentAction::Welcomed { .. } | AgentAction::TokenAccepted { .. });
+            if !expected {
                 anyhow::bail!("{action:?}");
             }
         }
@@ -172,12 +202,13 @@ fn hello(n: usize) -> HelloState {
 ///
 /// # Errors
 /// When the socket cannot be used.
-pub(crate) async fn serve() -> anyhow::Result<()> {
+pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
+    let config = crate::tls::server(directory)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    crate::say(&format!("http://{}", listener.local_addr()?))?;
+    crate::say(&listener.local_addr()?.to_string())?;
     let server = tonic::transport::Server::builder()
         .add_service(AgentGatewayServer::new(Bare))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(crate::tls::accept(listener, config));
     tokio::select! {
         served = server => Ok(served?),
         () = crate::stdin_ended() => Ok(()),

@@ -86,27 +86,47 @@ pub(crate) fn accept(
 /// When the files are not there or the handshake fails.
 pub(crate) async fn channel(address: SocketAddr, directory: &Path) -> anyhow::Result<Channel> {
     let read = |name: &str| std::fs::read(directory.join(name)).with_context(|| name.to_owned());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(read(AUTHORITY)?))?;
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![CertificateDer::from(read(CLIENT)?)],
-            key_of(read(CLIENT_KEY)?),
-        )?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = TlsConnector::from(Arc::new(config));
-    let dial = tower::service_fn(move |_: http::Uri| {
-        let connector = connector.clone();
-        async move {
-            let socket = TcpStream::connect(address).await?;
-            socket.set_nodelay(true)?;
-            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
-        }
-    });
-    // The scheme says nothing here: the connector speaks TLS.
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(endpoint.connect_with_connector(dial).await?)
+    let client = Client {
+        root: CertificateDer::from(read(AUTHORITY)?),
+        chain: vec![CertificateDer::from(read(CLIENT)?)],
+        key: read(CLIENT_KEY)?,
+    };
+    client.channel(address, "localhost").await
+}
+
+/// One end's certificate, and what it believes.
+pub(crate) struct Client {
+    pub(crate) root: CertificateDer<'static>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// PKCS #8.
+    pub(crate) key: Vec<u8>,
+}
+
+impl Client {
+    /// A channel to a server that has a certificate of this name.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub(crate) async fn channel(self, address: SocketAddr, name: &str) -> anyhow::Result<Channel> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root)?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(self.chain, key_of(self.key))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(name.to_owned())?;
+        let dial = tower::service_fn(move |_: http::Uri| {
+            let (connector, name) = (connector.clone(), name.clone());
+            async move {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
+            }
+        });
+        // The scheme says nothing here: the connector speaks TLS.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        Ok(endpoint.connect_with_connector(dial).await?)
+    }
 }

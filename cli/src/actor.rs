@@ -33,6 +33,11 @@ pub(crate) fn resolve(global: &Global) -> Result<pb::Actor, CliError> {
     Ok(actor)
 }
 
+/// Whether flags or the environment name somebody.
+pub(crate) fn is_named(global: &Global) -> bool {
+    global.actor_kind.is_some() || global.actor_id.is_some() || global.on_behalf_of.is_some()
+}
+
 /// The name the user logged in with, or `uid-N`.
 fn user_name() -> String {
     ["USER", "LOGNAME", "USERNAME"]
@@ -63,6 +68,7 @@ mod tests {
     fn flags(kind: Option<&str>, id: Option<&str>, model: Option<&str>) -> Global {
         Global {
             data_dir: None,
+            context: None,
             json: false,
             actor_kind: kind.map(Into::into),
             actor_id: id.map(Into::into),

@@ -1,7 +1,9 @@
 //! The command line as a whole: global flags and the list of commands. Each command's own flags
 //! stand in its file. It never checks values that the server's rules decide.
 
-use crate::commands::{audit, completions, gateway, mirror, node, run, scheduler, task, up};
+use crate::commands::{
+    audit, ca, completions, context, gateway, login, mirror, node, run, scheduler, task, token, up,
+};
 use crate::error::CliError;
 use crate::exit;
 use clap::{Args, Parser, Subcommand};
@@ -38,6 +40,9 @@ pub(crate) struct Global {
     /// Data directory of the server to talk to [default: $XDG_DATA_HOME/cortex or ~/.local/share/cortex]
     #[arg(long, global = true, env = "CORTEX_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Server to talk to, as 'cortex context list' names it [default: the one in use]
+    #[arg(long, global = true, env = "CORTEX_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// Print JSON with stable fields; errors become an object on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -77,12 +82,25 @@ pub(crate) enum Command {
     /// Submit, find, follow and settle tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// See the nodes
+    /// See the nodes, and decide which of them may be here
     #[command(subcommand)]
     Node(node::NodeCommand),
     /// Verify, read and export what nodes recorded
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Make, list and revoke tokens: for machines that join, for people and programs
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make, show and change a deployment's keys
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Keep a server and your token for it
+    Login(login::LoginArgs),
+    /// Say who the server takes you for
+    Whoami,
+    /// List and choose the servers you logged in to
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Print the versions of this program and of the server
     Version,
     /// Print a completion script for a shell

@@ -1,10 +1,15 @@
 //! Finds the server through its data directory and calls it. It never retries by itself and knows no
 //! command; who wants to try again connects again, because a restarted server may listen elsewhere.
 
+use crate::context::Context;
 use crate::error::CliError;
+use cortex_agent::dial::{self, Trust};
+use cortex_model::credential::TokenText;
 use cortex_model::limits::REQUEST_MAX;
 use cortex_model::proto as pb;
+use cortex_model::registry::Digest;
 use cortex_model::{Code, TaskId};
+use cortex_proto::v1::access_client::AccessClient;
 use cortex_proto::v1::audit_client::AuditClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use serde::Deserialize;
@@ -12,17 +17,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// File in the data directory that says where the server listens.
 pub(crate) const ENDPOINT_FILE: &str = "endpoint.json";
 /// File in the data directory with the clients' token.
 pub(crate) const TOKEN_FILE: &str = "client.token";
 const ENDPOINT_VERSION: u32 = 1;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the answer of a call that is answered at once.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Where a server says it is.
 #[derive(Debug, Deserialize)]
@@ -51,31 +54,73 @@ pub(crate) fn data_dir(given: Option<&Path>) -> Result<PathBuf, CliError> {
         })
 }
 
-/// A server that may or may not run.
+/// A server that may or may not run: the one of a data directory, or one that was logged in to.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
-    data_dir: PathBuf,
+pub(crate) enum Target {
+    /// It says in its data directory where it is, and its token lies beside that.
+    Local(PathBuf),
+    /// A context.
+    Context(Box<Context>),
 }
 
 impl Target {
     pub(crate) fn new(data_dir: PathBuf) -> Target {
-        Target { data_dir }
+        Target::Local(data_dir)
     }
 
-    /// Reads where the server is and connects.
+    /// Whether the caller may name whom they like as the author of a request: who holds a server's data directory may.
+    pub(crate) fn names_anybody(&self) -> bool {
+        matches!(self, Target::Local(_))
+    }
+
+    /// Reads where the server is and connects. Nothing secret is sent before the server showed that it is the right one.
     ///
     /// # Errors
-    /// `CX-0801` when there is none, `CX-0706` when the token can be read by others.
+    /// `CX-0801` when there is none, `CX-0706` when the token can be read by others, `CX-0523` when it is another server.
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
+        match self {
+            Target::Local(dir) => Local { data_dir: dir.clone() }.connect().await,
+            Target::Context(context) => reach(&context.url, context.ca, &context.token).await,
+        }
+    }
+}
+
+/// Connects to a server that is known by its CA, with a token.
+///
+/// # Errors
+/// As [`Target::connect`].
+pub(crate) async fn reach(url: &str, ca: Digest, token: &str) -> Result<Client, CliError> {
+    let channel = dial::connect(url, Trust::Pinned(ca)).await?;
+    let mut token: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
+        CliError::new(Code::BadTokenText, "the token has characters it cannot have")
+    })?;
+    token.set_sensitive(true);
+    let rpc = CortexClient::new(channel.clone())
+        .max_decoding_message_size(REQUEST_MAX)
+        .max_encoding_message_size(REQUEST_MAX);
+    let audit = AuditClient::new(channel.clone())
+        .max_decoding_message_size(REQUEST_MAX)
+        .max_encoding_message_size(REQUEST_MAX);
+    Ok(Client { rpc, audit, access: AccessClient::new(channel), token })
+}
+
+/// The server of a data directory.
+#[derive(Clone, Debug)]
+struct Local {
+    data_dir: PathBuf,
+}
+
+impl Local {
+    async fn connect(&self) -> Result<Client, CliError> {
         let at = self.endpoint()?;
-        let token = self.token()?;
-        let endpoint = Endpoint::from_shared(at.url.clone())
-            .map_err(|e| self.damaged(&format!("{:?} is no address: {e}", at.url)))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|_| {
+        let text = self.token()?;
+        let token = TokenText::parse(&text).map_err(|f| {
+            CliError::from(f).at(&self.data_dir.join(TOKEN_FILE).display().to_string())
+        })?;
+        reach(&at.url, token.ca, &text).await.map_err(|e| {
+            if !e.is(Code::CannotConnect) {
+                return e;
+            }
             let pid =
                 if at.pid == 0 { String::new() } else { format!(" (it was process {})", at.pid) };
             CliError::new(
@@ -86,14 +131,7 @@ impl Target {
                     at.url
                 ),
             )
-        })?;
-        let audit = AuditClient::new(channel.clone())
-            .max_decoding_message_size(REQUEST_MAX)
-            .max_encoding_message_size(REQUEST_MAX);
-        let rpc = CortexClient::new(channel)
-            .max_decoding_message_size(REQUEST_MAX)
-            .max_encoding_message_size(REQUEST_MAX);
-        Ok(Client { rpc, audit, token })
+        })
     }
 
     fn endpoint(&self) -> Result<EndpointFile, CliError> {
@@ -121,19 +159,10 @@ impl Target {
         Ok(at)
     }
 
-    fn token(&self) -> Result<MetadataValue<Ascii>, CliError> {
+    fn token(&self) -> Result<String, CliError> {
         let path = self.data_dir.join(TOKEN_FILE);
-        let unreadable = |e: std::io::Error| {
-            CliError::new(Code::Unauthenticated, format!("{} cannot be read: {e}", path.display()))
-        };
-        check_private(&path, &fs::metadata(&path).map_err(unreadable)?)?;
-        let text = fs::read_to_string(&path).map_err(unreadable)?;
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {}", text.trim()).parse().map_err(|_| {
-                CliError::new(Code::Unauthenticated, format!("{} holds no token", path.display()))
-            })?;
-        value.set_sensitive(true);
-        Ok(value)
+        let text = read_private(&path)?;
+        Ok(text.trim().to_owned())
     }
 
     fn damaged(&self, why: &str) -> CliError {
@@ -141,6 +170,18 @@ impl Target {
         CliError::new(Code::CannotConnect, format!("{} is damaged: {why}", path.display()))
             .with_hint("restart the server: 'cortex up' writes the file anew")
     }
+}
+
+/// Reads a file that nobody else may use.
+///
+/// # Errors
+/// `CX-0706` when others can, `CX-0501` when it cannot be read.
+pub(crate) fn read_private(path: &Path) -> Result<String, CliError> {
+    let unreadable = |e: std::io::Error| {
+        CliError::new(Code::Unauthenticated, format!("{} cannot be read: {e}", path.display()))
+    };
+    check_private(path, &fs::metadata(path).map_err(unreadable)?)?;
+    fs::read_to_string(path).map_err(unreadable)
 }
 
 #[cfg(unix)]
@@ -174,6 +215,7 @@ pub(crate) fn task_id(text: &str) -> Result<String, CliError> {
 pub(crate) struct Client {
     rpc: CortexClient<Channel>,
     audit: AuditClient<Channel>,
+    access: AccessClient<Channel>,
     token: MetadataValue<Ascii>,
 }
 
@@ -197,6 +239,17 @@ calls! { audit:
     get_task_audit(GetTaskAuditRequest) -> GetTaskAuditResponse;
     settle_node_audit(SettleNodeAuditRequest) -> SettleNodeAuditResponse;
     list_mirror_keys(ListMirrorKeysRequest) -> ListMirrorKeysResponse;
+}
+
+calls! { access:
+    who_am_i(WhoAmIRequest) -> WhoAmIResponse;
+    create_token(CreateTokenRequest) -> CreateTokenResponse;
+    list_tokens(ListTokensRequest) -> ListTokensResponse;
+    revoke_token(RevokeTokenRequest) -> RevokeTokenResponse;
+    approve_node(ApproveNodeRequest) -> ApproveNodeResponse;
+    reject_node(RejectNodeRequest) -> RejectNodeResponse;
+    quarantine_node(QuarantineNodeRequest) -> QuarantineNodeResponse;
+    revoke_node(RevokeNodeRequest) -> RevokeNodeResponse;
 }
 
 calls! { rpc:
@@ -260,7 +313,7 @@ pub(crate) fn required<T>(part: Option<T>) -> Result<T, CliError> {
 mod tests {
     use super::*;
 
-    fn target(files: &[(&str, &str, u32)]) -> (tempfile::TempDir, Target) {
+    fn target(files: &[(&str, &str, u32)]) -> (tempfile::TempDir, Local) {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         for (name, text, mode) in files {
@@ -268,7 +321,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
         }
-        let target = Target::new(dir.path().to_owned());
+        let target = Local { data_dir: dir.path().to_owned() };
         (dir, target)
     }
 
@@ -283,7 +336,7 @@ mod tests {
     fn a_damaged_or_newer_endpoint_file_is_refused() {
         let (_dir, t) = target(&[(ENDPOINT_FILE, "{", 0o600)]);
         assert!(t.endpoint().unwrap_err().message.contains("is damaged"));
-        let (_dir, t) = target(&[(ENDPOINT_FILE, r#"{"version":2,"url":"http://x"}"#, 0o600)]);
+        let (_dir, t) = target(&[(ENDPOINT_FILE, r#"{"version":2,"url":"https://x"}"#, 0o600)]);
         assert!(t.endpoint().unwrap_err().is(Code::DataDirNewer));
     }
 
@@ -297,7 +350,7 @@ mod tests {
             assert!(!e.message.contains("secret"));
         }
         let (_dir, t) = target(&[(TOKEN_FILE, "secret\n", 0o600)]);
-        assert_eq!(t.token().unwrap(), "Bearer secret");
+        assert_eq!(t.token().unwrap(), "secret");
     }
 
     #[test]

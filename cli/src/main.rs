@@ -7,6 +7,7 @@ mod actor;
 mod args;
 mod client;
 mod commands;
+mod context;
 mod duration;
 mod error;
 mod exit;

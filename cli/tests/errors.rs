@@ -25,13 +25,18 @@ fn without_a_server_every_command_says_how_to_start_one() {
     }
 }
 
+/// A token that no server made.
+fn stranger() -> String {
+    format!("cxu1.default.0123456789abcdef.{}.{}", "0".repeat(64), "1".repeat(64))
+}
+
 #[test]
 fn a_server_that_is_gone_is_told_with_its_address() {
     let dir = tempfile::tempdir().unwrap();
     // Bound and closed: nobody listens there.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    crate::support::point(dir.path(), &format!("http://{free}"));
-    private(&dir.path().join("client.token"), "0123456789abcdef0123456789abcdef");
+    crate::support::point(dir.path(), &format!("https://{free}"));
+    private(&dir.path().join("client.token"), &stranger());
     let done = Running::start(cortex(dir.path()).args(["task", "list"])).end().exited(125);
     assert!(done.stderr.contains("CX-0801") && done.stderr.contains(&free.to_string()), "{done:?}");
 }
@@ -76,9 +81,9 @@ fn what_no_server_would_take_is_refused_before_one_is_asked() {
 #[test]
 fn a_token_that_others_can_read_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
-    crate::support::point(dir.path(), "http://127.0.0.1:1");
+    crate::support::point(dir.path(), "https://127.0.0.1:1");
     let token = dir.path().join("client.token");
-    private(&token, "0123456789abcdef0123456789abcdef");
+    private(&token, &stranger());
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
     let done = Running::start(cortex(dir.path()).args(["task", "list"])).end().exited(125);
     assert!(done.stderr.starts_with("error: CX-0706: "), "{done:?}");
@@ -88,10 +93,32 @@ fn a_token_that_others_can_read_is_not_used() {
 #[test]
 fn a_wrong_token_is_refused_and_not_retried() {
     let up = Up::start();
-    let url = format!("http://{}", up.address());
-    let dir = up.client_dir("stranger", &url, Some("00000000000000000000000000000000"));
+    let url = format!("https://{}", up.address());
+    let own = std::fs::read_to_string(up.data().join("client.token")).unwrap();
+    let ca = own.trim().rsplit_once('.').unwrap().1;
+    let wrong = format!("{}.{ca}", stranger().rsplit_once('.').unwrap().0);
+    let dir = up.client_dir("stranger", &url, Some(&wrong));
     for args in [&["task", "list"][..], &["run", "--", "true"], &["task", "watch", "t1"]] {
         let done = Running::start(cortex(&dir).args(args)).end().exited(125);
         assert!(done.stderr.starts_with("error: CX-0501: "), "{done:?}");
     }
+}
+
+#[test]
+fn another_server_than_the_tokens_own_sees_no_token() {
+    let up = Up::start();
+    let url = format!("https://{}", up.address());
+    let dir = up.client_dir("misled", &url, Some(&stranger()));
+    let done = Running::start(cortex(&dir).args(["task", "list"])).end().exited(125);
+    assert!(done.stderr.starts_with("error: CX-0523: "), "{done:?}");
+}
+
+#[test]
+fn what_is_no_token_is_told_without_repeating_it() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::point(dir.path(), "https://127.0.0.1:1");
+    private(&dir.path().join("client.token"), "cxu1.default.secretsecret");
+    let done = Running::start(cortex(dir.path()).args(["task", "list"])).end().exited(125);
+    assert!(done.stderr.starts_with("error: CX-0522: "), "{done:?}");
+    assert!(!done.stderr.contains("secretsecret"), "{done:?}");
 }

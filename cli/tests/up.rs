@@ -22,9 +22,9 @@ fn an_address_in_use_is_told() {
 }
 
 #[test]
-fn only_loopback_is_listened_on() {
+fn an_address_of_another_machine_is_not_listened_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = cortex(&dir.path().join("data"));
-    let done = Running::start(command.args(["up", "--listen", "0.0.0.0:0"])).end().exited(125);
+    let done = Running::start(command.args(["up", "--listen", "192.0.2.1:0"])).end().exited(125);
     assert!(done.stderr.starts_with("error: CX-0803: "), "{done:?}");
 }

@@ -19,6 +19,8 @@ pub struct Config {
     pub finished_kept: usize,
     /// How long and how much output is kept.
     pub retention: Retention,
+    /// How long after its end a node's certificate is renewed by its key alone, milliseconds.
+    pub renewal_grace_ms: u64,
     /// How long open calls and tunnels may go on after a shutdown was asked for.
     pub drain_grace: Duration,
 }
@@ -37,6 +39,7 @@ impl Config {
                 max_age: Duration::from_secs(7 * 24 * 3600),
                 max_bytes: 50 * 1024 * 1024 * 1024,
             },
+            renewal_grace_ms: limits::identity::RENEWAL_GRACE_MS,
             drain_grace: Duration::from_secs(5),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::identity::Identity;
 use crate::status::status;
+use crate::tls::PeerInfo;
 use cortex_model::{Code, Fault};
 use http::{Request, Response, StatusCode};
 use std::future::{Ready, ready};
@@ -42,8 +43,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         use futures::future::Either;
-        let shown = request.headers().get(http::header::AUTHORIZATION).map(|v| v.as_bytes());
-        match self.identity.authorize(request.uri().path(), shown) {
+        let peer =
+            request.extensions().get::<PeerInfo>().cloned().unwrap_or_else(PeerInfo::unknown);
+        match self.identity.authorize(request.uri().path(), request.headers(), &peer) {
             Ok(principal) => {
                 request.extensions_mut().insert(principal);
                 Either::Left(self.inner.call(request))

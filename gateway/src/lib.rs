@@ -13,23 +13,28 @@
 
 mod api;
 mod audit;
+pub mod authority;
 mod clock;
 pub mod config;
 mod housekeeping;
-pub mod identity;
+mod identity;
 mod ingest;
 mod layer;
 mod nodes;
 mod projection;
+mod registry;
 mod retention;
 mod server;
 mod status;
 mod tasks;
+mod tls;
 mod tunnels;
 mod view;
 
 pub use api::Backup;
 pub use config::Config;
-pub use identity::Identity;
+pub use identity::{Principal, permission};
+pub use registry::Registrar;
 pub use retention::Retention;
 pub use server::{Gateway, serve};
+pub use tls::Keys;

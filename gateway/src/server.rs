@@ -8,15 +8,20 @@ use crate::housekeeping::{self, Fullness};
 use crate::identity::Identity;
 use crate::layer::AuthLayer;
 use crate::nodes::Nodes;
+use crate::registry::{self, Registry};
 use crate::tasks::Tasks;
-use crate::tunnels::Tunnels;
+use crate::tls::{self, Keys, Peer};
+use crate::tunnels::{self, Tunnels};
 use axum::routing::get;
 use cortex_log::EventLog;
 use cortex_model::contract::FILE_DESCRIPTOR_SET;
+use cortex_model::contract::v1::access_server::AccessServer;
 use cortex_model::contract::v1::agent_gateway_server::AgentGatewayServer;
 use cortex_model::contract::v1::audit_server::AuditServer;
 use cortex_model::contract::v1::cortex_server::CortexServer;
+use cortex_model::contract::v1::node_identity_server::NodeIdentityServer;
 use cortex_model::limits::{FRAME_MAX, REQUEST_MAX};
+use futures::Stream;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +30,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Pings on connections that say nothing, and how long their answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Bytes a stream may send before it is read.
 const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Largest request about identity, bytes.
+const IDENTITY_MAX: usize = 64 * 1024;
 
 /// What a gateway is made of.
 pub struct Gateway {
@@ -38,8 +45,8 @@ pub struct Gateway {
     pub log: Arc<dyn EventLog>,
     /// Settings.
     pub config: Config,
-    /// Who may do what.
-    pub identity: Identity,
+    /// The deployment's keys.
+    pub keys: Keys,
     /// Copies the log, where it lies in this server's files.
     pub backup: Option<Backup>,
     /// Renders the process's metrics; `None` serves none.
@@ -63,7 +70,14 @@ pub async fn serve(
     let background = TaskTracker::new();
     let ended = stop.child_token();
 
+    let keys = Arc::new(gateway.keys);
+    let (registry, ended_nodes) = Registry::new(log.clone(), &config.name, config.renewal_grace_ms);
+    let registry = Arc::new(registry);
+    let identity = Arc::new(Identity::new(keys.clone(), registry.clone()));
     follow(&background, &tasks, &nodes, &audits, &log, &ended);
+    follow_identity(&background, &registry, &keys, &ended);
+    let settling = registry::settle(tasks.clone(), log.shards(), ended_nodes, ended.clone());
+    background.spawn(settling);
     let fullness = Arc::new(Fullness::default());
     background.spawn(housekeeping::run(
         log.clone(),
@@ -82,26 +96,55 @@ pub async fn serve(
         config: config.clone(),
         fullness,
         backup: gateway.backup,
+        keys: keys.clone(),
+        registry: registry.clone(),
+        identity: identity.clone(),
         drain: stop.clone(),
     };
-    let tunnels = Tunnels::new(
-        tasks.clone(),
+    let tunnels = Tunnels::new(tunnels::Parts {
+        identity: identity.clone(),
+        registry: registry.clone(),
+        tasks: tasks.clone(),
         nodes,
         audits,
-        log.clone(),
-        config.clone(),
-        stop.clone(),
-        background.clone(),
-    );
+        log: log.clone(),
+        config: config.clone(),
+        stop: stop.clone(),
+        connections: background.clone(),
+    });
     let (health, health_service) = tonic_health::server::health_reporter();
-    let routes = Routes::from(web(gateway.metrics))
+    let routes = services(web(gateway.metrics, &keys), api, audit_api, tunnels)?;
+    let routes = routes.add_service(health_service);
+
+    tasks.projection.caught_up(log.shards()).await;
+    registry.caught_up().await;
+    health.set_serving::<CortexServer<Api>>().await;
+    health.set_serving::<AgentGatewayServer<Tunnels>>().await;
+    let connections = tls::accept(listener, keys, stop.clone());
+    let served = accept(routes, AuthLayer(identity), connections, &stop, config.drain_grace).await;
+    ended.cancel();
+    background.close();
+    background.wait().await;
+    served
+}
+
+/// Everything that is spoken here, each with its largest message.
+fn services(
+    web: axum::Router,
+    api: Api,
+    audit: AuditApi,
+    tunnels: Tunnels,
+) -> anyhow::Result<Routes> {
+    Ok(Routes::from(web)
         .add_service(
-            CortexServer::new(api)
+            CortexServer::new(api.clone())
                 .max_decoding_message_size(REQUEST_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
         )
+        .add_service(AccessServer::new(api.clone()).max_decoding_message_size(IDENTITY_MAX))
+        .add_service(NodeIdentityServer::new(api).max_decoding_message_size(IDENTITY_MAX))
         .add_service(
-            AuditServer::new(audit_api)
+            AuditServer::new(audit)
                 .max_decoding_message_size(REQUEST_MAX)
                 .max_encoding_message_size(REQUEST_MAX),
         )
@@ -110,40 +153,25 @@ pub async fn serve(
                 .max_decoding_message_size(FRAME_MAX)
                 .max_encoding_message_size(FRAME_MAX),
         )
-        .add_service(health_service)
-        .add_service(reflection()?);
-
-    tasks.projection.caught_up(log.shards()).await;
-    health.set_serving::<CortexServer<Api>>().await;
-    health.set_serving::<AgentGatewayServer<Tunnels>>().await;
-    let auth = AuthLayer(Arc::new(gateway.identity));
-    let served = accept(routes, auth, listener, &stop, config.drain_grace).await;
-    ended.cancel();
-    background.close();
-    background.wait().await;
-    served
+        .add_service(reflection()?))
 }
 
 /// Serves until `stop`, then for the grace at most: open streams would hold a graceful shutdown for ever.
 async fn accept(
     routes: Routes,
     auth: AuthLayer,
-    listener: TcpListener,
+    connections: impl Stream<Item = std::io::Result<Peer>>,
     stop: &CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
     let server = Server::builder()
         .accept_http1(true)
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(STREAM_WINDOW)
         .layer(auth)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let bounded = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -181,6 +209,19 @@ fn follow(
     });
 }
 
+/// Starts what keeps tokens, nodes and keys up to date.
+fn follow_identity(
+    background: &TaskTracker,
+    registry: &Arc<Registry>,
+    keys: &Arc<Keys>,
+    until: &CancellationToken,
+) {
+    let (registry, stop) = (registry.clone(), until.clone());
+    background.spawn(async move { registry.run(stop).await });
+    let (keys, stop) = (keys.clone(), until.clone());
+    background.spawn(async move { keys.follow(stop).await });
+}
+
 fn reflection() -> anyhow::Result<
     tonic_reflection::server::v1::ServerReflectionServer<
         impl tonic_reflection::server::v1::ServerReflection,
@@ -192,9 +233,19 @@ fn reflection() -> anyhow::Result<
         .build_v1()?)
 }
 
-/// Plain HTTP beside gRPC: liveness and metrics.
-fn web(metrics: Option<PrometheusHandle>) -> axum::Router {
-    let router = axum::Router::new().route("/healthz", get(|| async { "ok\n" }));
+/// Plain HTTPS beside gRPC: liveness, metrics, and what of the keys is public.
+fn web(metrics: Option<PrometheusHandle>, keys: &Arc<Keys>) -> axum::Router {
+    let (roots, public) = (keys.clone(), keys.clone());
+    let router = axum::Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/ca.pem", get(move || async move { roots.authority().roots_pem() }))
+        .route(
+            "/.well-known/jwks.json",
+            get(move || async move {
+                let json = [(http::header::CONTENT_TYPE, "application/json")];
+                (json, public.authority().jwks().to_string())
+            }),
+        );
     match metrics {
         Some(handle) => router.route("/metrics", get(move || async move { handle.render() })),
         None => router,

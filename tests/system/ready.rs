@@ -6,7 +6,8 @@ use crate::support::{Server, processes, wait};
 fn up_shows_its_first_task_says_what_to_type_and_stays() {
     let mut server = Server::start(&[]);
     let said = String::from_utf8(server.up_process().stdout()).unwrap();
-    for text in ["cortex is up at http://127.0.0.1:", "/etc/os-release", "cortex run -- uname -a"] {
+    for text in ["cortex is up at https://127.0.0.1:", "/etc/os-release", "cortex run -- uname -a"]
+    {
         assert!(said.contains(text), "no {text:?} in {said}");
     }
     let release = std::fs::read_to_string("/etc/os-release").unwrap();

@@ -51,7 +51,14 @@ fn a_token_that_others_can_read_is_not_used() {
     server.cortex(&["task", "list"]).with(125).complains(&["CX-0706", "chmod 600"]);
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
     server.cortex(&["task", "list"]).ok();
+    let own = std::fs::read_to_string(&token).unwrap();
     std::fs::write(&token, "0".repeat(64)).unwrap();
+    server.cortex(&["task", "list"]).with(125).complains(&["CX-0522"]);
+    // The right server and a wrong secret: only the server can tell.
+    let parts: Vec<&str> = own.trim().split('.').collect();
+    let [prefix, workspace, id, secret, ca] = parts[..] else { panic!("{} parts", parts.len()) };
+    let wrong = [prefix, workspace, id, &"0".repeat(secret.len()), ca].join(".");
+    std::fs::write(&token, wrong).unwrap();
     server.cortex(&["task", "list"]).with(125).complains(&["CX-0501"]);
 }
 

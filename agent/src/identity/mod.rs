@@ -21,7 +21,8 @@ pub(crate) use commands::{join as join_command, leave as leave_command, status a
 pub(crate) use join::ask;
 pub(crate) use renew::{pause, renew};
 pub(crate) use store::{Standing, Store};
-pub(crate) use tls::{Trust, connect};
+pub use tls::Trust;
+pub(crate) use tls::connect;
 
 use crate::clock::unix_now;
 use cortex_model::{Fault, UnixMillis};

@@ -25,7 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 
 /// How a gateway is known.
 #[derive(Clone, Debug)]
-pub(crate) enum Trust {
+pub enum Trust {
     /// Its chain holds the certificate with this SHA-256, and leads to it.
     Pinned(Digest),
     /// Its chain leads to one of these.

@@ -71,13 +71,14 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError
         known.send_replace(Some(task.task_id.clone()));
         follow(session, &target, &done).await
     };
-    let cancel = cancel_when_known(&target, id.clone(), &actor, "interrupted by its author");
+    let cancel =
+        cancel_when_known(&target, id.clone(), actor.as_ref(), "interrupted by its author");
     let (mut work, mut cancel) = (pin!(work), pin!(cancel));
     let (mut interrupted, mut cancelled) = (false, false);
     loop {
         tokio::select! {
             end = &mut work => match end {
-                Err(e) if e.broken_pipe => return proof_after_pipe(&target, &id, &actor).await,
+                Err(e) if e.broken_pipe => return proof_after_pipe(&target, &id, actor.as_ref()).await,
                 end => return end,
             },
             refused = &mut cancel, if interrupted && !cancelled => {
@@ -164,7 +165,7 @@ fn last_words(task: &pb::Task) -> Vec<String> {
 async fn cancel_when_known(
     target: &Target,
     mut id: watch::Receiver<Option<String>>,
-    actor: &pb::Actor,
+    actor: Option<&pb::Actor>,
     reason: &str,
 ) -> Result<(), CliError> {
     let task_id = match id.wait_for(Option::is_some).await {
@@ -173,7 +174,7 @@ async fn cancel_when_known(
         Err(_) => return Ok(()),
     };
     let request =
-        pb::CancelTaskRequest { task_id, reason: reason.to_owned(), actor: Some(actor.clone()) };
+        pb::CancelTaskRequest { task_id, reason: reason.to_owned(), actor: actor.cloned() };
     loop {
         let asked = async { target.connect().await?.cancel_task(request.clone()).await }.await;
         match asked {
@@ -189,7 +190,7 @@ async fn cancel_when_known(
 async fn proof_after_pipe(
     target: &Target,
     id: &watch::Receiver<Option<String>>,
-    actor: &pb::Actor,
+    actor: Option<&pb::Actor>,
 ) -> Result<u8, CliError> {
     let Some(task_id) = id.borrow().clone() else { return Ok(exit::PIPE) };
     cancel_when_known(target, id.clone(), actor, "nobody reads its output any more").await?;

@@ -3,18 +3,21 @@
 
 use super::mirror::MirrorFlags;
 use crate::client::{Target, data_dir};
+use crate::context::Contexts;
 use crate::error::CliError;
 use crate::interrupts::Interrupts;
 use crate::render;
+use crate::serve::access;
 use crate::serve::agent::LocalAgent;
-use crate::serve::compose::{Quotas, Servers, listen, open_log};
+use crate::serve::compose::{GatewaySettings, Quotas, Servers, listen, open_log};
 use crate::serve::data_dir::DataDir;
 use crate::serve::{first_task, logging, mirror};
 use clap::Args;
 use cortex_gateway::Retention;
 use cortex_model::Code;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -25,13 +28,15 @@ const GIB: u64 = 1024 * 1024 * 1024;
 #[command(after_help = "\
 Examples:
   cortex up
-  cortex up --data-dir /srv/cortex --listen 127.0.0.1:7400
+  cortex up --data-dir /srv/cortex --listen 0.0.0.0:7400 --name cortex.example.org
   cortex up --log nats://127.0.0.1:4222
   CORTEX_LOG=info cortex up --no-agent --log-format json")]
 pub(crate) struct UpArgs {
-    /// Address to listen on, loopback only [default: the last one, or any free port]
+    /// Address to listen on [default: the last one, or any free port of 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     /// Start no local agent
     #[arg(long)]
     no_agent: bool,
@@ -45,6 +50,30 @@ pub(crate) struct UpArgs {
     mirror: MirrorFlags,
     #[command(flatten)]
     shared: LogArgs,
+}
+
+/// Flags of every gateway: its keys, and how it is reached.
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArgs {
+    /// Directory of the deployment's keys, made with 'cortex ca init' [default: authority in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) authority: Option<PathBuf>,
+    /// Name or address others reach this server by; repeat for more
+    #[arg(long = "name", value_name = "HOST")]
+    pub(crate) names: Vec<String>,
+    /// Days after its end in which a node's certificate is renewed by its key alone
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub(crate) renewal_grace: u64,
+}
+
+impl IdentityArgs {
+    /// What a gateway is told.
+    pub(crate) fn settings(&self, shared: &LogArgs) -> GatewaySettings {
+        GatewaySettings {
+            outputs: shared.quotas().outputs,
+            renewal_grace_ms: self.renewal_grace.saturating_mul(24 * 3_600 * 1_000),
+        }
+    }
 }
 
 /// Flags of every server: which log, and how much of it.
@@ -111,22 +140,33 @@ impl LogArgs {
 pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliError> {
     logging::start("warn", args.shared.json_logs())?;
     let mut interrupts = Interrupts::listen()?;
-    let dir = DataDir::open(&data_dir(given)?)?;
+    let dir = Arc::new(DataDir::open(&data_dir(given)?)?);
     let listener = listen(&dir, args.listen).await?;
     let address = listener.local_addr().map_err(|e| CliError::internal(e.to_string()))?;
     let open = open_log(&dir, &args.shared.log, args.shared.quotas()).await?;
     let durability = open.log.describe().acknowledged_means;
     let stop = CancellationToken::new();
     let servers = Servers::new(stop.clone());
-    servers.gateway(&dir, &open, listener, args.shared.quotas().outputs)?;
+    let own = &args.identity;
+    let keys = access::keys(&dir, own.authority.as_deref(), true, address, &own.names)?;
+    let registrar = access::registrar(&open, &keys, "cortex-up");
+    access::root_token(dir.clone(), registrar.clone(), stop.clone()).await?;
+    servers.gateway(&open, keys, listener, own.settings(&args.shared));
     servers.scheduler(&open);
     servers.mirror(&open, mirror::key(&dir, None, &args.mirror)?, args.mirror.reconcile_after()?);
     drop(open);
-    dir.write_endpoint(&format!("http://{address}"))?;
-    render::line(&format!("cortex is up at http://{address}, data in {}", dir.path().display()))?;
+    let url = access::url(address);
+    dir.write_endpoint(&url)?;
+    if let Some(contexts) = Contexts::of_user() {
+        contexts.local(dir.path())?;
+    }
+    render::line(&format!("cortex is up at {url}, data in {}", dir.path().display()))?;
+    if let Some(note) = access::reachable_note(address, &own.names) {
+        render::note(&note);
+    }
     render::line(&format!("what is acknowledged is durable: {durability}"))?;
 
-    let agent = (!args.no_agent).then(|| LocalAgent::new(&dir, args.slots));
+    let agent = (!args.no_agent).then(|| LocalAgent::new(&dir, registrar, args.slots));
     let policy = agent.as_ref().map(LocalAgent::policy_file);
     let supervised = agent.map(|a| tokio::spawn(a.supervise(stop.clone())));
     let target = Target::new(dir.path().to_owned());

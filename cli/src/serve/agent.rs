@@ -2,15 +2,21 @@
 //! again when it dies. An agent that outlived an earlier server is left running: it reconnects by itself.
 
 use crate::client::ENDPOINT_FILE;
+use crate::error::CliError;
 use crate::render;
-use crate::serve::data_dir::{AGENT_TOKEN_FILE, DataDir};
+use crate::serve::data_dir::DataDir;
+use cortex_gateway::Registrar;
+use cortex_model::Code;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+/// File in the agent's data directory that says that it joined.
+const IDENTITY: &str = "identity/identity.json";
 /// Exit code of an agent whose data directory is in use.
 const AGENT_LOCKED: i32 = 75;
 /// Longest wait for an agent that was asked to end.
@@ -22,17 +28,17 @@ const RESTART: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 pub(crate) struct LocalAgent {
     directory: PathBuf,
     endpoint: PathBuf,
-    token: PathBuf,
+    registrar: Registrar,
     slots: Option<u32>,
 }
 
 impl LocalAgent {
     /// The agent whose data lies in the server's data directory.
-    pub(crate) fn new(dir: &DataDir, slots: Option<u32>) -> LocalAgent {
+    pub(crate) fn new(dir: &DataDir, registrar: Registrar, slots: Option<u32>) -> LocalAgent {
         LocalAgent {
             directory: dir.join("agent"),
             endpoint: dir.join(ENDPOINT_FILE),
-            token: dir.join(AGENT_TOKEN_FILE),
+            registrar,
             slots,
         }
     }
@@ -48,7 +54,11 @@ impl LocalAgent {
         while !stop.is_cancelled() {
             let begun = tokio::time::Instant::now();
             if self.running().is_empty() {
-                let ended = match self.spawn() {
+                let started = match self.enrol(&stop).await {
+                    Ok(()) => self.spawn(),
+                    Err(e) => Err(std::io::Error::other(e.message)),
+                };
+                let ended = match started {
                     Ok(mut child) => tokio::select! {
                         status = child.wait() => status,
                         () = stop.cancelled() => return end(child).await,
@@ -96,6 +106,40 @@ impl LocalAgent {
         }
     }
 
+    /// Has the agent join like every other machine, with a token that is good once, unless it has.
+    async fn enrol(&self, stop: &CancellationToken) -> Result<(), CliError> {
+        if self.directory.join(IDENTITY).exists() {
+            return Ok(());
+        }
+        let failed = |e: std::io::Error| CliError::new(Code::AgentUnable, e.to_string());
+        let token = self.registrar.join_token().await?;
+        let text = std::fs::read_to_string(&self.endpoint).map_err(failed)?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| CliError::internal(e.to_string()))?;
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command
+            .args(["__agent", "join", value["url"].as_str().unwrap_or_default()])
+            .args(["--token-file", "-", "--data-dir"])
+            .arg(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(token.reveal().as_bytes()).await.map_err(failed)?;
+        }
+        let ended = tokio::select! {
+            ended = child.wait_with_output() => ended.map_err(failed)?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        if ended.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&ended.stderr);
+        Err(CliError::new(Code::AgentUnable, format!("it could not join: {}", said.trim())))
+    }
+
     fn spawn(&self) -> std::io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -103,8 +147,6 @@ impl LocalAgent {
             .arg(&self.directory)
             .arg("--endpoint-file")
             .arg(&self.endpoint)
-            .arg("--token-file")
-            .arg(&self.token)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if let Some(slots) = self.slots {

@@ -3,7 +3,7 @@
 use super::data_dir::DataDir;
 use crate::error::CliError;
 use crate::interrupts::Interrupts;
-use cortex_gateway::{Backup, Config, Gateway, Identity, Retention};
+use cortex_gateway::{Backup, Config, Gateway, Keys, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
 use cortex_mirror::{Mirror, MirrorKey};
 use cortex_model::{Code, Fault};
@@ -103,18 +103,12 @@ async fn copy(log: &EmbeddedLog, target: &Path) -> Result<(), Fault> {
 /// Binds the address, or for none the one of last time if it is free, or any.
 ///
 /// # Errors
-/// `CX-0705` when the address is in use, `CX-0803` when it is not a loopback address.
+/// `CX-0705` when the address is in use, `CX-0803` when it is none of this machine.
 pub(crate) async fn listen(
     dir: &DataDir,
     wanted: Option<SocketAddr>,
 ) -> Result<TcpListener, CliError> {
     if let Some(address) = wanted {
-        if !address.ip().is_loopback() {
-            return Err(CliError::new(Code::Usage, format!("{address} is not a loopback address"))
-                .with_hint(
-                    "until nodes are enrolled, a server listens on 127.0.0.1 or [::1] only",
-                ));
-        }
         return TcpListener::bind(address).await.map_err(|e| bind_error(address, &e));
     }
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -132,6 +126,15 @@ fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
     CliError::new(code, format!("cannot listen on {address}: {e}"))
 }
 
+/// What a gateway is told beside its log and keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GatewaySettings {
+    /// Bytes and age of outputs.
+    pub(crate) outputs: Retention,
+    /// How long after its end a node's certificate is renewed by its key alone, milliseconds.
+    pub(crate) renewal_grace_ms: u64,
+}
+
 /// Servers that run in this process.
 pub(crate) struct Servers {
     tracker: TaskTracker,
@@ -145,22 +148,22 @@ impl Servers {
     }
 
     /// Starts a gateway.
-    ///
-    /// # Errors
-    /// `CX-0706` when a token can be read by others.
     pub(crate) fn gateway(
         &self,
-        dir: &DataDir,
         open: &OpenLog,
+        keys: Keys,
         listener: TcpListener,
-        outputs: Retention,
-    ) -> Result<(), CliError> {
-        let (client, agent) = dir.tokens()?;
+        settings: GatewaySettings,
+    ) {
         let gateway = Gateway {
             log: open.log.clone(),
             backup: open.backup.clone(),
-            config: Config { retention: outputs, ..Config::named(&name("g")) },
-            identity: Identity::new(&client, &agent),
+            config: Config {
+                retention: settings.outputs,
+                renewal_grace_ms: settings.renewal_grace_ms,
+                ..Config::named(&name("g"))
+            },
+            keys,
             metrics: PrometheusBuilder::new().install_recorder().ok(),
         };
         let stop = self.stop.clone();
@@ -170,7 +173,6 @@ impl Servers {
                 stop.cancel();
             }
         });
-        Ok(())
     }
 
     /// Starts a scheduler.

@@ -4,7 +4,7 @@
 //! ```text
 //! version          "cortex-data 1"
 //! lock             held by the running server
-//! client.token     0600, what clients show          agent.token   0600, what the agent shows
+//! client.token     0600, root's token               authority/    the deployment's keys, unless they lie elsewhere
 //! endpoint.json    where the server listens
 //! log/             the event log and outputs         agent/        the agent's own data directory
 //! backups/         what 'cortex backup' made
@@ -24,8 +24,6 @@ use std::path::{Path, PathBuf};
 const VERSION_PREFIX: &str = "cortex-data ";
 /// The version this program writes.
 const VERSION: u32 = 1;
-/// What the agent shows.
-pub(crate) const AGENT_TOKEN_FILE: &str = "agent.token";
 
 #[derive(Serialize)]
 struct Endpoint<'a> {
@@ -70,35 +68,32 @@ impl DataDir {
         &self.path
     }
 
-    /// A secret of this directory, made at the first use.
+    /// The token that clients of this directory show, if there is one.
     ///
     /// # Errors
     /// `CX-0706` when others can read it.
-    pub(crate) fn secret(&self, name: &str) -> Result<String, CliError> {
-        let path = self.path.join(name);
-        match read_private(&path) {
-            Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
-            Ok(_) => Err(CliError::new(
-                Code::DataDirCorrupt,
-                format!("{} holds no token", path.display()),
-            )),
-            Err(e) if e.code == Code::InsecureFile.as_str() => Err(e),
-            Err(e) if path.exists() => Err(e),
-            Err(_) => {
-                let fresh = || uuid::Uuid::new_v4().simple().to_string();
-                let secret = format!("{}{}", fresh(), fresh());
-                write_whole(&path, format!("{secret}\n").as_bytes(), 0o600)
-                    .map_err(|e| io_error(&path, &e))?;
-                Ok(secret)
-            }
+    pub(crate) fn token(&self) -> Result<Option<String>, CliError> {
+        let path = self.path.join(TOKEN_FILE);
+        if !path.exists() {
+            return Ok(None);
         }
+        read_private(&path).map(|text| Some(text.trim().to_owned()))
+    }
+
+    /// Keeps the token that clients of this directory show.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn write_token(&self, text: &str) -> Result<(), CliError> {
+        let path = self.path.join(TOKEN_FILE);
+        write_whole(&path, format!("{text}\n").as_bytes(), 0o600).map_err(|e| io_error(&path, &e))
     }
 
     /// The address the last server of this directory listened on.
     pub(crate) fn last_address(&self) -> Option<SocketAddr> {
         let text = fs::read_to_string(self.path.join(ENDPOINT_FILE)).ok()?;
         let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        value["url"].as_str()?.strip_prefix("http://")?.parse().ok()
+        value["url"].as_str()?.strip_prefix("https://")?.parse().ok()
     }
 
     /// Says where the server listens.
@@ -110,14 +105,6 @@ impl DataDir {
         let endpoint = Endpoint { version: 1, url, pid: std::process::id() };
         let text = serde_json::to_vec(&endpoint).map_err(|e| CliError::internal(e.to_string()))?;
         write_whole(&path, &text, 0o600).map_err(|e| io_error(&path, &e))
-    }
-
-    /// The tokens of clients and agents.
-    ///
-    /// # Errors
-    /// As [`DataDir::secret`].
-    pub(crate) fn tokens(&self) -> Result<(String, String), CliError> {
-        Ok((self.secret(TOKEN_FILE)?, self.secret(AGENT_TOKEN_FILE)?))
     }
 }
 
@@ -229,13 +216,13 @@ mod tests {
         let path = tmp.path().join("new/data");
         let dir = DataDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        let (client, agent) = dir.tokens().unwrap();
-        assert_ne!(client, agent);
+        assert_eq!(dir.token().unwrap(), None);
+        dir.write_token("secret").unwrap();
         let second = DataDir::open(&path).map(|_| ()).unwrap_err();
         assert!(second.is(Code::DataDirLocked), "{second:?}");
         assert!(second.message.contains(&std::process::id().to_string()), "{second:?}");
         drop(dir);
-        assert_eq!(DataDir::open(&path).unwrap().tokens().unwrap(), (client, agent));
+        assert_eq!(DataDir::open(&path).unwrap().token().unwrap().as_deref(), Some("secret"));
     }
 
     #[test]
@@ -258,8 +245,8 @@ mod tests {
     fn a_secret_that_others_can_read_is_refused() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(tmp.path()).unwrap();
-        dir.secret("client.token").unwrap();
+        dir.write_token("secret").unwrap();
         fs::set_permissions(dir.join("client.token"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(dir.secret("client.token").unwrap_err().is(Code::InsecureFile));
+        assert!(dir.token().unwrap_err().is(Code::InsecureFile));
     }
 }

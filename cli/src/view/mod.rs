@@ -5,10 +5,14 @@ pub(crate) mod audit;
 mod event;
 mod node;
 mod task;
+mod token;
+mod who;
 
 pub(crate) use event::{HistoryEntry, release_reason, resolve_as};
-pub(crate) use node::Node;
-pub(crate) use task::{Task, state_name};
+pub(crate) use node::{Node, Registration, enrolment};
+pub(crate) use task::{Actor, Task, state_name};
+pub(crate) use token::{Token, role};
+pub(crate) use who::Who;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -28,6 +28,56 @@ pub(crate) struct Node {
     pub(crate) last_seen_ms: Option<u64>,
     pub(crate) journal: Option<JournalHead>,
     pub(crate) audit: Option<super::audit::NodeAudit>,
+    pub(crate) registration: Option<Registration>,
+}
+
+/// What the registry knows of a node.
+#[derive(Debug, Serialize)]
+pub(crate) struct Registration {
+    pub(crate) state: &'static str,
+    pub(crate) key_sha256: String,
+    pub(crate) enrolled_at_ms: u64,
+    pub(crate) token_id: String,
+    pub(crate) hostname: String,
+    pub(crate) address: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) certificate_not_after_ms: Option<u64>,
+    pub(crate) decided_by: Option<super::Actor>,
+    pub(crate) reason: Option<String>,
+    pub(crate) decided_at_ms: u64,
+    pub(crate) clone_suspected_at_ms: Option<u64>,
+}
+
+impl From<&pb::Registration> for Registration {
+    fn from(r: &pb::Registration) -> Registration {
+        Registration {
+            state: enrolment(r.state()),
+            key_sha256: super::hex(&r.key_sha256),
+            enrolled_at_ms: r.enrolled_at_ms,
+            token_id: r.token_id.clone(),
+            hostname: r.hostname.clone(),
+            address: r.address.clone(),
+            labels: r.labels.clone(),
+            certificate_not_after_ms: time(r.certificate_not_after_ms),
+            decided_by: r.decided_by.as_ref().map(Into::into),
+            reason: text(&r.reason),
+            decided_at_ms: r.decided_at_ms,
+            clone_suspected_at_ms: time(r.clone_suspected_at_ms),
+        }
+    }
+}
+
+/// The word for where a node stands.
+pub(crate) fn enrolment(state: pb::Enrolment) -> &'static str {
+    match state {
+        pb::Enrolment::Pending => "pending",
+        pb::Enrolment::Approved => "approved",
+        pb::Enrolment::Quarantined => "quarantined",
+        pb::Enrolment::Rejected => "rejected",
+        pb::Enrolment::Revoked => "revoked",
+        pb::Enrolment::Left => "left",
+        pb::Enrolment::Unspecified => "unknown",
+    }
 }
 
 /// An ability.
@@ -74,6 +124,7 @@ impl From<&pb::Node> for Node {
             last_seen_ms: time(n.last_seen_ms),
             journal: n.journal.as_ref().map(|j| JournalHead { size: j.size, leaf: j.leaf.clone() }),
             audit: n.audit.as_ref().map(Into::into),
+            registration: n.registration.as_ref().map(Into::into),
         }
     }
 }

@@ -186,7 +186,7 @@ impl Up {
     pub(crate) fn address(&self) -> String {
         let text = fs::read(self.data().join("endpoint.json")).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        value["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned()
+        value["url"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned()
     }
 
     /// Kills the agent without any warning; the server starts another.

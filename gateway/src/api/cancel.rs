@@ -1,6 +1,6 @@
 //! CancelTask: records the wish; the node's proof comes as an outcome.
 
-use super::{Api, actor, task_key, workspace};
+use super::{Api, actor, principal, task_key};
 use crate::view;
 use cortex_model::Fault;
 use cortex_model::proto as pb;
@@ -12,9 +12,10 @@ impl Api {
         &self,
         request: Request<pb::CancelTaskRequest>,
     ) -> Result<pb::CancelTaskResponse, Fault> {
-        let workspace = workspace(&request)?;
+        let caller = principal(&request)?;
+        let workspace = caller.workspace.clone();
         let r = request.into_inner();
-        let who = actor(r.actor)?;
+        let who = actor(&caller, r.actor)?;
         let key = task_key(workspace, &r.task_id)?;
         let reason = super::bounded(r.reason)?;
         let now = crate::clock::now();

@@ -1,5 +1,6 @@
 //! What clients call: one file per call. It maps wire to model and back and never decides anything about a task itself.
 
+mod access;
 pub(crate) mod audit;
 mod backup;
 mod cancel;
@@ -8,6 +9,7 @@ mod get;
 mod history;
 mod info;
 mod list;
+mod node_identity;
 mod nodes;
 mod resolve;
 mod submit;
@@ -16,14 +18,16 @@ mod watch;
 use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::Fullness;
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
 use crate::nodes::Nodes;
+use crate::registry::Registry;
 use crate::status::status;
 use crate::tasks::Tasks;
+use crate::tls::Keys;
 use cortex_log::EventLog;
 use cortex_model::contract::v1::cortex_server::Cortex;
 use cortex_model::proto as pb;
-use cortex_model::{Actor, Code, Fault, TaskId, TaskKey, Workspace, wire};
+use cortex_model::{Actor, Code, Fault, TaskId, TaskKey, Workspace, role, wire};
 use futures::future::BoxFuture;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -44,18 +48,24 @@ pub(crate) struct Api {
     pub(crate) config: Arc<Config>,
     pub(crate) fullness: Arc<Fullness>,
     pub(crate) backup: Option<Backup>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) identity: Arc<Identity>,
     /// Cancelled when the gateway goes away: open watches end.
     pub(crate) drain: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// The workspace the caller may see. The layer put it there; without it nothing is served.
+/// Who calls. The layer put it there; without it nothing is served.
+fn principal<T>(request: &Request<T>) -> Result<Principal, Fault> {
+    let none = || Fault::new(Code::Unauthenticated, "the call carries no principal");
+    request.extensions().get::<Principal>().cloned().ok_or_else(none)
+}
+
+/// The workspace the caller may see.
 fn workspace<T>(request: &Request<T>) -> Result<Workspace, Fault> {
-    match request.extensions().get::<Principal>() {
-        Some(p) => Ok(p.workspace.clone()),
-        None => Err(Fault::new(Code::Unauthenticated, "the call carries no principal")),
-    }
+    principal(request).map(|who| who.workspace)
 }
 
 /// Reads a task id; one that cannot exist is simply not found.
@@ -71,8 +81,10 @@ fn not_found(id: &str) -> Fault {
     Fault::new(Code::TaskNotFound, format!("there is no task {shown:?}"))
 }
 
-fn actor(p: Option<pb::Actor>) -> Result<Actor, Fault> {
-    wire::task::actor(p)
+/// The author of a request: whoever holds the token, or whom they may name.
+fn actor(who: &Principal, named: Option<pb::Actor>) -> Result<Actor, Fault> {
+    let named = named.map(|p| wire::task::actor(Some(p))).transpose()?;
+    role::author(who.role, &who.actor, named)
 }
 
 fn answer<T>(r: Result<T, Fault>) -> Answer<T> {

@@ -3,10 +3,26 @@
 use super::{Api, history::page_size, workspace};
 use cortex_model::proto as pb;
 use cortex_model::wire::agent::facts;
-use cortex_model::{Code, Fault, Requirement};
+use cortex_model::{Code, Fault, Requirement, wire};
+use std::collections::BTreeMap;
 use tonic::Request;
 
 impl Api {
+    /// Every node of a workspace by id: enrolled ones, with what is known of their connections.
+    async fn registered(&self, workspace: &str) -> BTreeMap<String, pb::Node> {
+        let mut all = self.nodes.list(workspace).await;
+        for (node, record) in self.registry.nodes(workspace) {
+            let registration = Some(wire::registry::registration(&node, &record));
+            let entry = all.entry(node.clone()).or_insert_with(|| pb::Node {
+                workspace: workspace.to_owned(),
+                node,
+                ..pb::Node::default()
+            });
+            entry.registration = registration;
+        }
+        all
+    }
+
     pub(super) async fn list_nodes_page(
         &self,
         request: Request<pb::ListNodesRequest>,
@@ -16,7 +32,7 @@ impl Api {
         let size = page_size(r.page_size)?;
         let needs =
             r.require.iter().map(|t| Requirement::parse(t)).collect::<Result<Vec<_>, _>>()?;
-        let all = self.nodes.list(workspace.as_str()).await;
+        let all = self.registered(workspace.as_str()).await;
         let mut nodes: Vec<pb::Node> = all
             .into_values()
             .filter(|n| n.node > r.page_token && (n.online || !r.online_only))
@@ -44,7 +60,7 @@ impl Api {
     ) -> Result<pb::GetNodeResponse, Fault> {
         let workspace = workspace(&request)?;
         let name = request.into_inner().node;
-        let mut all = self.nodes.list(workspace.as_str()).await;
+        let mut all = self.registered(workspace.as_str()).await;
         match all.remove(&name) {
             Some(mut node) => {
                 node.audit = self.audits.known(workspace.as_str(), &node.node);

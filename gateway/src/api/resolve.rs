@@ -1,6 +1,6 @@
 //! ResolveTask: an operator's word about an INDETERMINATE task.
 
-use super::{Api, actor, task_key, workspace};
+use super::{Api, actor, principal, task_key};
 use crate::view;
 use cortex_model::proto as pb;
 use cortex_model::{Code, Fault, wire};
@@ -12,9 +12,10 @@ impl Api {
         &self,
         request: Request<pb::ResolveTaskRequest>,
     ) -> Result<pb::ResolveTaskResponse, Fault> {
-        let workspace = workspace(&request)?;
+        let caller = principal(&request)?;
+        let workspace = caller.workspace.clone();
         let r = request.into_inner();
-        let who = actor(r.actor)?;
+        let who = actor(&caller, r.actor)?;
         let resolve_as = wire::event::resolve_as(r.r#as)?;
         let key = task_key(workspace, &r.task_id)?;
         let reason = super::bounded(r.reason)?;

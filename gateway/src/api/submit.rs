@@ -1,6 +1,6 @@
 //! SubmitTask: parse once, append at an empty subject, answer when durable.
 
-use super::{Api, actor, workspace};
+use super::{Api, actor, principal};
 use crate::projection::Projection;
 use crate::tasks::Change;
 use crate::view;
@@ -22,12 +22,13 @@ impl Api {
         &self,
         request: Request<pb::SubmitTaskRequest>,
     ) -> Result<pb::SubmitTaskResponse, Fault> {
-        let workspace = workspace(&request)?;
+        let caller = principal(&request)?;
+        let workspace = caller.workspace.clone();
         let r = request.into_inner();
         let new = NewTask {
             spec: wire::task::spec(r.spec.ok_or_else(missing_spec)?)?,
             idempotency_key: key_or_new(r.idempotency_key)?,
-            actor: actor(r.actor)?,
+            actor: actor(&caller, r.actor)?,
             now: crate::clock::now(),
         };
         self.check_room()?;

@@ -1,7 +1,7 @@
 //! WatchTask: a task's history and output from a position on. Closing a watch changes nothing, and one that was
 //! cut goes on where it stopped, through any gateway.
 
-use super::{Api, not_found, task_key, workspace};
+use super::{Api, not_found, principal, task_key};
 use crate::status::{log_fault, status};
 use crate::tasks::Change;
 use crate::view;
@@ -31,7 +31,8 @@ impl Api {
         &self,
         request: &Request<pb::WatchTaskRequest>,
     ) -> Result<ReplyStream, Fault> {
-        let workspace = workspace(request)?;
+        let caller = principal(request)?;
+        let workspace = caller.workspace.clone();
         let r = request.get_ref().clone();
         let key = task_key(workspace, &r.task_id)?;
         let (tx, rx) = mpsc::channel(UPDATES_QUEUED);
@@ -50,6 +51,7 @@ impl Api {
             let drain = watch.api.drain.clone();
             let ended = tokio::select! {
                 r = watch.run() => r,
+                fault = caller.over() => Err(Stop::Fault(fault)),
                 () = drain.cancelled() => Err(Stop::Fault(Fault::new(Code::Draining, "the gateway is going away"))),
             };
             if let Err(Stop::Fault(fault)) = ended {

@@ -6,11 +6,14 @@ use super::Shared;
 use super::audit::{self, Relay};
 use super::flow::Flow;
 use super::offers::Waiting;
+use crate::identity::Principal;
 use cortex_log::{LogError, Message, MessageStream, Rev};
 use cortex_model::ids::SessionId;
 use cortex_model::limits::OFFER_TIMEOUT_MS;
 use cortex_model::proto as pb;
-use cortex_model::{AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, Workspace};
+use cortex_model::{
+    AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, UnixMillis, Workspace,
+};
 use cortex_tunnel::{AckMode, GatewayAction, GatewayEnd};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -21,6 +24,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -71,6 +75,9 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) workspace: Workspace,
+    pub(super) principal: Principal,
+    /// End of the newest token the agent showed.
+    token_until: Instant,
     pub(super) end: GatewayEnd,
     pub(super) out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
     pub(super) peer: Option<Peer>,
@@ -81,18 +88,24 @@ pub(super) struct Connection {
     pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) next_id: u64,
     pub(super) relay: Relay,
+    /// Its node may not work any more.
+    cut: bool,
 }
 
 impl Connection {
     pub(super) fn new(
         shared: Arc<Shared>,
-        workspace: Workspace,
+        principal: Principal,
         out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
     ) -> Connection {
-        let end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
+        let mut end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
+        let token_end = principal.expires_at.unwrap_or_default();
+        end.set_token_end(token_end);
         Connection {
             shared,
-            workspace,
+            workspace: principal.workspace.clone(),
+            principal,
+            token_until: until(token_end),
             end,
             out,
             peer: None,
@@ -103,6 +116,7 @@ impl Connection {
             work: FuturesUnordered::new(),
             next_id: 0,
             relay: Relay::default(),
+            cut: false,
         }
     }
 
@@ -126,6 +140,7 @@ impl Connection {
         tokio::pin!(timer);
         let stop = self.shared.stop.clone();
         let out = self.out.clone();
+        let ended = self.principal.ended().clone();
         let mut superseded = CancellationToken::new();
         let mut draining = false;
         loop {
@@ -141,6 +156,7 @@ impl Connection {
             let Some(deadline) = self.end.poll_timeout().map(|t| self.shared.instant(t)) else {
                 return "closed";
             };
+            let deadline = deadline.min(self.token_until);
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
@@ -161,6 +177,11 @@ impl Connection {
                 () = timer.as_mut() => self.tick(),
                 () = superseded.cancelled() => {
                     let fault = Fault::new(Code::Superseded, "a newer connection of the same node took over");
+                    self.end.refuse((&fault).into(), 0);
+                }
+                () = ended.cancelled(), if !self.cut => {
+                    self.cut = true;
+                    let fault = self.shared.identity.why_ended(&self.principal);
                     self.end.refuse((&fault).into(), 0);
                 }
                 () = stop.cancelled(), if !draining => {
@@ -192,12 +213,26 @@ impl Connection {
         }
     }
 
+    fn token_shown(&mut self, token: &str) {
+        match self.shared.identity.tunnel_token(&self.principal, token) {
+            Ok(expires) => {
+                self.token_until = until(expires);
+                self.end.token_accepted(expires, crate::clock::now());
+            }
+            Err(fault) => self.end.refuse((&fault).into(), 0),
+        }
+    }
+
     pub(super) fn node_name(&self) -> &str {
         self.peer.as_ref().map_or("", |p| p.node.as_str())
     }
 
     fn tick(&mut self) {
         let now = self.now();
+        if Instant::now() >= self.token_until {
+            let fault = Fault::new(Code::TokenExpired, "no newer tunnel token was shown in time");
+            self.end.refuse((&fault).into(), 0);
+        }
         self.end.handle_timeout(now, crate::clock::now());
         // Offers whose scheduler stopped waiting long ago.
         let old = Duration::from_millis(2 * OFFER_TIMEOUT_MS);
@@ -241,10 +276,7 @@ impl Connection {
                 }
             }
             GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
-            GatewayAction::TokenShown(_) => {
-                let fault = Fault::new(Code::Unauthenticated, "this gateway takes no newer token");
-                self.end.refuse((&fault).into(), 0);
-            }
+            GatewayAction::TokenShown(token) => self.token_shown(&token),
             GatewayAction::Audit(said) => self.audit(*said),
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
@@ -315,6 +347,11 @@ impl Connection {
             },
         }
     }
+}
+
+/// The instant of a wall time, which may jump later without harm.
+fn until(at: UnixMillis) -> Instant {
+    Instant::now() + Duration::from_millis(at.since(crate::clock::now()))
 }
 
 /// The next message of a stream that may not be there yet.

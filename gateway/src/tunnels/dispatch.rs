@@ -75,6 +75,11 @@ impl Connection {
 
     /// The agent takes an offer: the log decides whether it gets the task.
     pub(super) fn claim(&mut self, offer_id: u64, key: AttemptKey, fence: u64, slots_free: u32) {
+        if self.principal.ended().is_cancelled() {
+            // The tunnel is being cut; the scheduler learns that the session is gone.
+            self.end.no_go(offer_id, None);
+            return;
+        }
         let (Some(waiting), Some(peer)) = (self.offers.remove(&offer_id), &self.peer) else {
             self.end.no_go(offer_id, None);
             return;

@@ -11,8 +11,9 @@ mod reports;
 
 use crate::audit::Audits;
 use crate::config::Config;
-use crate::identity::Principal;
+use crate::identity::{Identity, Principal};
 use crate::nodes::Nodes;
+use crate::registry::Registry;
 use crate::status::status;
 use crate::tasks::Tasks;
 use cortex_log::EventLog;
@@ -32,8 +33,23 @@ use tonic::{Request, Response, Status, Streaming};
 /// Frames between a connection's task and its transport. Small, so that control frames are not stuck behind others.
 const FRAMES_QUEUED: usize = 16;
 
+/// What tunnels are made of.
+pub(crate) struct Parts {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) connections: TaskTracker,
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) audits: Arc<Audits>,
@@ -92,15 +108,9 @@ pub(crate) struct Tunnels {
 impl Tunnels {
     /// No connection yet.
     #[must_use]
-    pub(crate) fn new(
-        tasks: Arc<Tasks>,
-        nodes: Arc<Nodes>,
-        audits: Arc<Audits>,
-        log: Arc<dyn EventLog>,
-        config: Arc<Config>,
-        stop: CancellationToken,
-        connections: TaskTracker,
-    ) -> Tunnels {
+    pub(crate) fn new(parts: Parts) -> Tunnels {
+        let Parts { identity, registry, tasks, nodes, audits, log, config, stop, connections } =
+            parts;
         let tunnel = GatewayConfig {
             heartbeat_ms: config.heartbeat_ms,
             dead_after_ms: config.dead_after_ms,
@@ -108,6 +118,8 @@ impl Tunnels {
             ..GatewayConfig::new(&config.name)
         };
         let shared = Shared {
+            identity,
+            registry,
             tasks,
             nodes,
             audits,
@@ -141,7 +153,7 @@ impl AgentGateway for Tunnels {
         }
         let (tx, rx) = mpsc::channel(FRAMES_QUEUED);
         let inbound = request.into_inner();
-        let connection = connection::Connection::new(self.shared.clone(), principal.workspace, tx);
+        let connection = connection::Connection::new(self.shared.clone(), principal, tx);
         self.connections.spawn(connection.run(inbound));
         Ok(Response::new(ReceiverStream::new(rx)))
     }

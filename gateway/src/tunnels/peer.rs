@@ -8,7 +8,8 @@ use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
 use cortex_model::proto as pb;
-use cortex_model::{Fault, Incarnation, NodeId};
+use cortex_model::registry::Record;
+use cortex_model::{Code, Fault, Incarnation, NodeId};
 use futures::FutureExt;
 use prost::Message as _;
 
@@ -29,6 +30,11 @@ impl Connection {
 
     pub(super) fn peer_of(&self, h: pb::Hello) -> Result<Peer, Fault> {
         let node = NodeId::parse(&h.node)?;
+        let certified = self.principal.certificate().map(|c| &c.name.node);
+        if certified != Some(&node) {
+            let text = format!("the hello is {node}'s, the certificate is not");
+            return Err(Fault::new(Code::NotBound, text));
+        }
         let incarnation = Incarnation::parse(&h.incarnation)?;
         // A connection counts as a session of its own: after a reconnect the scheduler asks what became of claims.
         let session = SessionId::parse(&format!("{}-{}", h.session, h.generation))?;
@@ -43,7 +49,7 @@ impl Connection {
             generation: h.generation,
             slots: h.slots,
             slots_free: h.slots_free,
-            manifest: h.manifest,
+            manifest: h.manifest.map(|m| self.labelled(m, &node)),
             journal: h.journal,
             agent_version: h.agent_version,
             connected_at_ms: now,
@@ -60,6 +66,15 @@ impl Connection {
             announced_free,
             audit_standing,
         })
+    }
+
+    /// Labels that the join token gave the node win over its own.
+    fn labelled(&self, mut manifest: pb::Manifest, node: &NodeId) -> pb::Manifest {
+        let entry = self.shared.registry.node(self.workspace.as_str(), node.as_str());
+        if let Some(Record::Node(record)) = entry.as_ref().map(|e| e.record.as_ref()) {
+            manifest.labels.extend(record.labels.clone());
+        }
+        manifest
     }
 
     /// Welcomes the agent once offers for it are listened to.

@@ -11,21 +11,26 @@ pub(crate) struct Agent {
     node: String,
     dir: PathBuf,
     endpoint: PathBuf,
-    token: PathBuf,
     flags: Vec<String>,
     process: Option<Running>,
 }
 
 impl Agent {
-    /// An agent for a server, not started yet. `endpoint` says where the gateway is.
+    /// An agent that joined a running server and is not started yet. `endpoint` says where the gateway is from then on.
+    #[track_caller]
     pub(crate) fn prepare(server: &Server, node: &str, endpoint: PathBuf, flags: &[&str]) -> Agent {
         let dir = server.path(node);
         write_policy(&dir, allowed());
+        if !dir.join("identity/identity.json").exists() {
+            let mut command = run::command(&dir);
+            command.env_remove("CORTEX_DATA_DIR").args(["__agent", "join", &server.url()]);
+            command.args(["--token-file", "-", "--node", node, "--data-dir"]).arg(&dir);
+            Running::start(command, server.join_token().as_bytes()).end().ok();
+        }
         Agent {
             node: node.to_owned(),
             dir,
             endpoint,
-            token: server.data().join("agent.token"),
             flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             process: None,
         }
@@ -47,8 +52,7 @@ impl Agent {
         let mut command = run::command(&self.dir);
         command.env_remove("CORTEX_DATA_DIR").env("CORTEX_LOG", "info");
         command.args(["__agent", "run", "--data-dir"]).arg(&self.dir);
-        command.arg("--endpoint-file").arg(&self.endpoint).arg("--token-file").arg(&self.token);
-        command.args(["--node", &self.node]).args(&self.flags);
+        command.arg("--endpoint-file").arg(&self.endpoint).args(&self.flags);
         self.process = Some(Running::start(command, b""));
     }
 

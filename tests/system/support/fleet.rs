@@ -5,8 +5,6 @@ use super::run::{self, Running};
 use super::{Agent, Nats, Server, wait};
 use rustix::process::Signal;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
 
 /// What one fleet has. The gateways' directories hold everything else.
 pub(crate) struct Fleet {
@@ -23,18 +21,17 @@ impl Fleet {
         let root = Server::prepare(&[]);
         let nats = Nats::start(root.path("nats"));
         let url = nats.url();
-        let mut gateways = [root, Server::prepare(&[])].map(|s| s.into_gateway(&url));
-        for gateway in &gateways {
-            write_directory(gateway.data());
-        }
+        let authority = root.path("authority");
+        root.cortex(&["ca", "init", authority.to_str().unwrap()]).ok();
+        let mut gateways = [root, Server::prepare(&[])].map(|s| s.into_gateway(&url, &authority));
         gateways.iter_mut().for_each(Server::launch);
+        gateways.iter_mut().for_each(Server::until_ready);
         let endpoint = gateways[0].path("endpoint-of-the-agent.json");
         let flags = [&["--starter-policy"], agent_flags].concat();
         let agent = Agent::prepare(&gateways[0], "n1", endpoint, &flags);
         let mut fleet = Fleet { agent, schedulers: Vec::new(), gateways, nats };
         fleet.start_scheduler();
         fleet.start_scheduler();
-        fleet.gateways.iter_mut().for_each(Server::until_ready);
         fleet.lead_agent_to(agent_at);
         fleet.agent.launch();
         fleet.gateways.iter().for_each(|g| fleet.agent.until_online(g));
@@ -80,17 +77,5 @@ impl Drop for Fleet {
             }
             eprintln!("--- nats-server said:\n{}", self.nats.log());
         }
-    }
-}
-
-/// A gateway's directory before its first start: all gateways of a deployment know the same tokens.
-fn write_directory(data: &Path) {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).unwrap();
-    let (client, agent) = ("c".repeat(64), "a".repeat(64));
-    let files = [("version", "cortex-data 1"), ("client.token", &client), ("agent.token", &agent)];
-    for (name, text) in files {
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(data.join(name)).unwrap();
-        std::io::Write::write_all(&mut &file, format!("{text}\n").as_bytes()).unwrap();
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod processes;
 pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use agent::Agent;

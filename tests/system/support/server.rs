@@ -44,9 +44,9 @@ impl Server {
     }
 
     /// The same as `cortex gateway` on a log that others share.
-    pub(crate) fn into_gateway(mut self, log: &str) -> Server {
+    pub(crate) fn into_gateway(mut self, log: &str, authority: &Path) -> Server {
         self.serves = ("gateway", "gateway at");
-        self.set_args(&["--log", log]);
+        self.set_args(&["--log", log, "--authority", authority.to_str().unwrap()]);
         self
     }
 
@@ -91,6 +91,11 @@ impl Server {
         &self.data
     }
 
+    /// The temporary directory of everything that belongs to it.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
     /// A path for a test's own files.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
@@ -121,6 +126,20 @@ impl Server {
     #[track_caller]
     pub(crate) fn run(&self, argv: &[&str]) -> Ended {
         self.cortex(&[&["run", "--"], argv].concat())
+    }
+
+    /// A join token for one machine.
+    #[track_caller]
+    pub(crate) fn join_token(&self) -> String {
+        let ended = self.cortex(&["token", "create", "node", "--json"]);
+        ended.ok().json()["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Where it listens, `https://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        let text = fs::read(self.data.join("endpoint.json")).unwrap();
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        value["url"].as_str().unwrap().to_owned()
     }
 
     /// Submits with `run --detach` and returns the task's id.

@@ -33,7 +33,7 @@ pub(crate) async fn run(session: &Session, args: SettleArgs) -> Result<(), CliEr
         node: args.node,
         retire_log: args.close.unwrap_or_default(),
         reason: args.reason,
-        actor: Some(session.actor()?),
+        actor: session.actor()?,
     };
     let answer = session.connect().await?.settle_node_audit(request).await?;
     let node = required(answer.node)?;

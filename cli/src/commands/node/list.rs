@@ -52,7 +52,7 @@ pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<(), CliErro
         return render::line("no nodes");
     }
     let rows = nodes.iter().map(row).collect();
-    render::line(&render::table(&["NODE", "ONLINE", "SLOTS FREE", "SYSTEM", "HAS"], rows))
+    render::line(&render::table(&["NODE", "STATE", "ONLINE", "SLOTS FREE", "SYSTEM", "HAS"], rows))
 }
 
 fn row(n: &pb::Node) -> Vec<String> {
@@ -60,6 +60,7 @@ fn row(n: &pb::Node) -> Vec<String> {
     let has: Vec<String> = m.capabilities.iter().map(|c| words::safe(&c.name)).collect();
     vec![
         n.node.clone(),
+        view::enrolment(n.registration.clone().unwrap_or_default().state()).to_owned(),
         if n.online { "yes" } else { "no" }.to_owned(),
         format!("{}/{}", n.slots_free, n.slots),
         words::safe(&format!("{}/{}", m.os, m.arch)),

@@ -1,11 +1,13 @@
-//! `cortex node`: what is known of the nodes.
+//! `cortex node`: what is known of the nodes, and which of them may be here.
 
+mod decide;
 mod list;
 mod show;
 
 use super::Session;
 use crate::error::CliError;
 use clap::Subcommand;
+use decide::Verdict;
 
 /// Commands about nodes.
 #[derive(Debug, Subcommand)]
@@ -14,6 +16,14 @@ pub(crate) enum NodeCommand {
     List(list::ListArgs),
     /// Show one node: what it is, what it has, how busy it is
     Show(show::ShowArgs),
+    /// Let a pending, quarantined or long absent node in
+    Approve(decide::DecideArgs),
+    /// Refuse a pending node, for good
+    Reject(decide::DecideArgs),
+    /// Cut a node off until it is approved again
+    Quarantine(decide::DecideArgs),
+    /// Cut a node off for good; its machine can only join anew, as another node
+    Revoke(decide::DecideArgs),
 }
 
 /// Runs one of them.
@@ -21,5 +31,9 @@ pub(crate) async fn run(session: &Session, command: NodeCommand) -> Result<(), C
     match command {
         NodeCommand::List(args) => list::run(session, args).await,
         NodeCommand::Show(args) => show::run(session, args).await,
+        NodeCommand::Approve(args) => decide::run(session, Verdict::Approve, args).await,
+        NodeCommand::Reject(args) => decide::run(session, Verdict::Reject, args).await,
+        NodeCommand::Quarantine(args) => decide::run(session, Verdict::Quarantine, args).await,
+        NodeCommand::Revoke(args) => decide::run(session, Verdict::Revoke, args).await,
     }
 }

@@ -48,6 +48,9 @@ fn describe(n: &pb::Node) -> Vec<String> {
         format!("slots    {} free of {}", n.slots_free, n.slots),
         format!("agent    {}, journal {}", safe(&n.agent_version), safe(&n.incarnation)),
     ];
+    if let Some(r) = &n.registration {
+        out.extend(registration(r));
+    }
     if let Some(j) = &n.journal {
         out.push(format!("journal  {} entries, head {}", j.size, safe(&j.leaf)));
     }
@@ -67,6 +70,29 @@ fn describe(n: &pb::Node) -> Vec<String> {
         let text = format!("has      {} {} {}", safe(&c.name), safe(&c.version), safe(&c.path));
         text.trim_end().to_owned()
     }));
+    out
+}
+
+fn registration(r: &pb::Registration) -> Vec<String> {
+    let by = r.decided_by.as_ref().map_or(String::new(), |a| format!(" by {}", safe(&a.id)));
+    let why = if r.reason.is_empty() { String::new() } else { format!(": {}", safe(&r.reason)) };
+    let state = view::enrolment(r.state());
+    let mut out = vec![
+        format!("standing {state} since {}{by}{why}", time(r.decided_at_ms)),
+        format!(
+            "joined   {} from {} with token {}",
+            time(r.enrolled_at_ms),
+            safe(&r.address),
+            safe(&r.token_id)
+        ),
+        format!("valid    certificate until {}", time(r.certificate_not_after_ms)),
+    ];
+    if r.clone_suspected_at_ms != 0 {
+        let at = time(r.clone_suspected_at_ms);
+        out.push(format!(
+            "warning  its key was on two machines at {at}, it seems: quarantine or revoke it"
+        ));
+    }
     out
 }
 

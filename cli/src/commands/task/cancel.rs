@@ -31,7 +31,7 @@ pub(crate) async fn run(session: &Session, args: CancelArgs) -> Result<(), CliEr
     let request = pb::CancelTaskRequest {
         task_id: task_id.clone(),
         reason: args.reason,
-        actor: Some(session.actor()?),
+        actor: session.actor()?,
     };
     let target = session.target()?;
     let mut task = required(target.connect().await?.cancel_task(request).await?.task)?;

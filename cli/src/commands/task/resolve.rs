@@ -50,7 +50,7 @@ pub(crate) async fn run(session: &Session, args: ResolveArgs) -> Result<(), CliE
         task_id: client::task_id(&args.task)?,
         r#as: r#as.into(),
         reason: args.reason,
-        actor: Some(session.actor()?),
+        actor: session.actor()?,
     };
     let task = required(session.connect().await?.resolve_task(request).await?.task)?;
     if session.json() {

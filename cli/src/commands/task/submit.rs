@@ -102,12 +102,11 @@ pub(crate) async fn submit(
     target: &Target,
     spec: pb::TaskSpec,
     key: Option<String>,
-    actor: pb::Actor,
+    actor: Option<pb::Actor>,
 ) -> Result<Submitted, CliError> {
     let client = target.connect().await?;
     let idempotency_key = key.unwrap_or_else(|| format!("cli-{}", uuid::Uuid::new_v4().simple()));
-    let request =
-        pb::SubmitTaskRequest { spec: Some(spec), idempotency_key, actor: Some(actor), wait_ms: 0 };
+    let request = pb::SubmitTaskRequest { spec: Some(spec), idempotency_key, actor, wait_ms: 0 };
     patiently(target, client, request).await
 }
 

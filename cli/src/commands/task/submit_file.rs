@@ -43,7 +43,7 @@ pub(super) async fn run(session: &Session, file: &Path, batch: &str) -> Result<u
             let request = pb::SubmitTaskRequest {
                 spec: Some(line.spec.clone()),
                 idempotency_key: line.key.clone(),
-                actor: Some(actor.clone()),
+                actor: actor.clone(),
                 wait_ms: 0,
             };
             async move { (line, patiently(target, client, request).await) }

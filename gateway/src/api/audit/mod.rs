@@ -5,7 +5,7 @@ mod openings;
 mod records;
 mod trees;
 
-use super::{Answer, workspace};
+use super::{Answer, actor, principal, workspace};
 use crate::audit::Audits;
 use crate::status::{log_fault, status};
 use cortex_log::EventLog;
@@ -65,14 +65,17 @@ impl AuditApi {
 
     async fn settle(
         &self,
-        workspace: &Workspace,
-        r: pb::SettleNodeAuditRequest,
+        request: Request<pb::SettleNodeAuditRequest>,
     ) -> Result<pb::SettleNodeAuditResponse, Fault> {
+        let caller = principal(&request)?;
+        let r = request.into_inner();
+        let by = Some((&actor(&caller, r.actor)?).into());
+        let workspace = &caller.workspace;
         if r.reason.trim().is_empty() || r.reason.len() > REASON_MAX {
             let text = format!("a settlement needs a reason of at most {REASON_MAX} bytes");
             return Err(Fault::new(Code::Malformed, text));
         }
-        let settle = pb::MirrorSettle { by: r.actor, reason: r.reason, retire_log: r.retire_log };
+        let settle = pb::MirrorSettle { by, reason: r.reason, retire_log: r.retire_log };
         let answer = self.audits.ask(workspace.as_str(), &r.node, "", Ask::Settle(settle)).await?;
         let pb::mirror_reply::Body::Settled(settled) = answer else { return Err(odd_answer()) };
         Ok(pb::SettleNodeAuditResponse { node: settled.node })
@@ -194,8 +197,7 @@ impl Audit for AuditApi {
         &self,
         request: Request<pb::SettleNodeAuditRequest>,
     ) -> Answer<pb::SettleNodeAuditResponse> {
-        let workspace = workspace(&request).map_err(|f| status(&f))?;
-        let settled = self.settle(&workspace, request.into_inner()).await;
+        let settled = self.settle(request).await;
         settled.map(Response::new).map_err(|f| status(&f))
     }
 

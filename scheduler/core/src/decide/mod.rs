@@ -8,5 +8,7 @@ mod wish;
 
 pub use claim::{Claimant, Offered, started};
 pub use outcome::{OutcomeDecision, outcome};
-pub use timers::{Answered, deadline_passed, node_silent, not_started, run_due, run_overdue};
+pub use timers::{
+    Answered, deadline_passed, node_ended, node_silent, not_started, run_due, run_overdue,
+};
 pub use wish::{NewTask, Submit, cancel, resolve, submit};

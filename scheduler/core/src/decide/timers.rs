@@ -5,7 +5,9 @@ use super::wish::ended;
 use crate::task::TaskView;
 use cortex_model::event::{AttemptReleased, OutcomeUnknown};
 use cortex_model::limits::RUN_DEADLINE_GRACE_MS;
-use cortex_model::{Ending, Event, Incarnation, ReleaseReason, RetryOn, TaskState, UnixMillis};
+use cortex_model::{
+    Ending, Event, Incarnation, NodeId, ReleaseReason, RetryOn, TaskState, UnixMillis,
+};
 
 /// What a node answered when it was asked about an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,20 @@ pub fn run_overdue(v: &TaskView, node_present: bool, now: UnixMillis) -> Option<
         at: now,
         outcome: None,
     })))
+}
+
+/// The attempt's node was taken out for good, so that nobody will ever tell how it ended. What is safe to repeat is left to
+/// [`node_silent`]; everything else is said openly at once.
+#[must_use]
+pub fn node_ended(v: &TaskView, node: &NodeId, why: &str, now: UnixMillis) -> Vec<Event> {
+    let there = v.state == TaskState::Running && v.node() == Some(node);
+    let repeats = v.spec.retries(RetryOn::Lost) && v.attempts_left() && !v.cancel_requested;
+    if !there || repeats {
+        return Vec::new();
+    }
+    let evidence = why.to_owned();
+    let unknown = OutcomeUnknown { attempt: v.attempt, evidence, at: now, outcome: None };
+    vec![Event::OutcomeUnknown(Box::new(unknown))]
 }
 
 /// The task's own deadline passed while it was waiting.

@@ -1,0 +1,56 @@
+//! A simulated agent's way in: it joins, gets its certificate, connects with it and mints its tunnel token, as every agent does.
+
+use crate::tls::Client;
+use anyhow::Context as _;
+use cortex_agent::dial::{self, Trust};
+use cortex_model::credential::TokenText;
+use cortex_model::proto as pb;
+use cortex_proto::v1::node_identity_client::NodeIdentityClient;
+use rustls::pki_types::CertificateDer;
+use tonic::transport::Channel;
+
+/// A node that may open its tunnel.
+pub(crate) struct Node {
+    /// With its certificate.
+    pub(crate) channel: Channel,
+}
+
+impl Node {
+    /// Joins and connects.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) async fn join(url: &str, token: &str, name: &str) -> anyhow::Result<Node> {
+        let key = rcgen::KeyPair::generate()?;
+        let csr = rcgen::CertificateParams::default().serialize_request(&key)?;
+        let known = TokenText::parse(token)?;
+        let request = pb::JoinRequest {
+            token: token.to_owned(),
+            csr: csr.der().to_vec(),
+            node: name.to_owned(),
+            hostname: name.to_owned(),
+            agent_version: "bench".to_owned(),
+        };
+        let first = dial::connect(url, Trust::Pinned(known.ca)).await?;
+        let joined = NodeIdentityClient::new(first).join(request).await?.into_inner();
+        let certificate = joined.certificate.context("a certificate")?;
+        let root = certificate.roots.into_iter().next().context("a root")?;
+        let client = Client {
+            root: CertificateDer::from(root),
+            chain: certificate.chain.into_iter().map(CertificateDer::from).collect(),
+            key: key.serialize_der(),
+        };
+        let address = url.strip_prefix("https://").context("https")?.parse()?;
+        Ok(Node { channel: client.channel(address, "127.0.0.1").await? })
+    }
+
+    /// A token for its tunnel.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) async fn mint(&self) -> anyhow::Result<String> {
+        let mut client = NodeIdentityClient::new(self.channel.clone());
+        let answer = client.mint_tunnel_token(pb::MintTunnelTokenRequest {}).await?;
+        Ok(answer.into_inner().token)
+    }
+}

@@ -1,0 +1,122 @@
+//! TLS 1.3 in front of everything: certificates that follow the authority's files, handshakes that are bounded, and what is known
+//! of the peer. It never decides what a peer may do.
+
+mod accept;
+mod crowd;
+mod peer;
+
+pub(crate) use accept::accept;
+pub(crate) use crowd::counted;
+pub(crate) use peer::{Peer, PeerInfo};
+
+use crate::authority::{self, Authority};
+use arc_swap::ArcSwap;
+use cortex_model::limits::identity::CERTIFICATE_LIFE_MS;
+use cortex_model::{Code, Fault};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often the authority's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When a gateway's own certificate is made anew.
+const RENEW_AFTER: Duration = Duration::from_millis(CERTIFICATE_LIFE_MS / 3);
+
+/// The keys in use, and the TLS settings made of them. New connections get the newest.
+pub struct Keys {
+    dir: PathBuf,
+    names: Vec<String>,
+    authority: ArcSwap<Authority>,
+    config: ArcSwap<ServerConfig>,
+}
+
+impl Keys {
+    /// Reads the authority and makes a certificate for a gateway that is reached by these names.
+    ///
+    /// # Errors
+    /// As [`authority::load`]; `CX-0803` for a name that cannot be in a certificate.
+    pub fn open(dir: PathBuf, names: Vec<String>) -> Result<Keys, Fault> {
+        let authority = authority::load(&dir)?;
+        let config = server_config(&authority, &names)?;
+        Ok(Keys {
+            dir,
+            names,
+            authority: ArcSwap::from_pointee(authority),
+            config: ArcSwap::from_pointee(config),
+        })
+    }
+
+    /// The authority as it is now.
+    #[must_use]
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authority.load_full()
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Follows the files until cancelled. What cannot be used is said and not taken: the gateway goes on with what it had.
+    pub(crate) async fn follow(&self, stop: CancellationToken) {
+        let mut seen = authority::stamp(&self.dir);
+        let mut made = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+            let stamp = authority::stamp(&self.dir);
+            let changed = stamp != seen;
+            if !changed && made.elapsed() < RENEW_AFTER {
+                continue;
+            }
+            match self.renew() {
+                Ok(()) if changed => {
+                    tracing::info!(authority = ?self.authority(), "keys read again")
+                }
+                Ok(()) => {}
+                Err(fault) => {
+                    tracing::error!(error = %fault, "the authority's files changed and cannot be used; going on with the keys before");
+                }
+            }
+            (seen, made) = (stamp, tokio::time::Instant::now());
+        }
+    }
+
+    fn renew(&self) -> Result<(), Fault> {
+        let authority = authority::load(&self.dir)?;
+        self.config.store(Arc::new(server_config(&authority, &self.names)?));
+        self.authority.store(Arc::new(authority));
+        Ok(())
+    }
+}
+
+fn server_config(authority: &Authority, names: &[String]) -> Result<ServerConfig, Fault> {
+    let unusable = |e: &dyn std::fmt::Display| {
+        Fault::new(
+            Code::DataDirCorrupt,
+            format!("the authority's certificates cannot be used: {e}"),
+        )
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for root in authority.roots() {
+        roots.add(root.clone()).map_err(|e| unusable(&e))?;
+    }
+    let (chain, key) = authority.server_certificate(names, crate::clock::now())?;
+    let nodes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| unusable(&e))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| unusable(&e))?
+        .with_client_cert_verifier(nodes)
+        .with_single_cert(chain, key)
+        .map_err(|e| unusable(&e))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
