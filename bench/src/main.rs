@@ -1,6 +1,7 @@
 //! `cortex-bench`: figures of the release programs, each measured in turn with its yardstick. It starts real processes,
 //! talks to them as any client does, and never reaches into them.
 
+mod audit;
 mod cortex;
 mod echo;
 mod fold;
@@ -91,12 +92,20 @@ enum Scenario {
     Tunnels,
     /// The scheduler's fold alone
     Fold,
+    /// Verification of journals
+    Audit,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 5] =
-    [Scenario::Echo, Scenario::Shell, Scenario::Idle, Scenario::Tunnels, Scenario::Fold];
+const ALL: [Scenario; 6] = [
+    Scenario::Echo,
+    Scenario::Shell,
+    Scenario::Idle,
+    Scenario::Tunnels,
+    Scenario::Fold,
+    Scenario::Audit,
+];
 
 /// What every scenario is given.
 pub(crate) struct Bench {
@@ -167,6 +176,9 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
     if scenario == Scenario::Fold {
         return fold::run(if bench.tiny { fold::Size::TINY } else { fold::Size::FULL });
     }
+    if scenario == Scenario::Audit {
+        return audit::run(bench);
+    }
     let mut rows = Vec::new();
     block_on(async {
         rows = match scenario {
@@ -175,7 +187,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
-            Scenario::Fold => Vec::new(),
+            Scenario::Fold | Scenario::Audit => Vec::new(),
         };
         Ok(())
     })?;

@@ -52,6 +52,40 @@ pub(crate) fn unsigned(raw: &[u8]) -> Option<u64> {
     digits.then(|| raw.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
+/// The alphabet of keys.
+const KEY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'$');
+        byte += 1;
+    }
+    table
+};
+
+/// How many bytes come before a quote, a backslash or a control character. Looks at eight at a time.
+fn plain_length(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut words = text.chunks_exact(8);
+    let mut passed = 0;
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        // The lowest bit that is set in the end is of the first such byte; higher ones may be wrong.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let quote = zero(word ^ (ONES * 0x22));
+        let backslash = zero(word ^ (ONES * 0x5c));
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (quote | backslash | control) & (ONES * 0x80);
+        if found != 0 {
+            return passed + found.trailing_zeros() as usize / 8;
+        }
+        passed += 8;
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    let rest = words.remainder();
+    passed + rest.iter().position(special).unwrap_or(rest.len())
+}
+
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -137,8 +171,7 @@ impl<'a> Scan<'a> {
             return None;
         }
         let rest = self.bytes.get(self.at..)?;
-        let alphabet = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'$');
-        let length = rest.iter().position(|byte| !alphabet(byte))?;
+        let length = rest.iter().position(|byte| !KEY[usize::from(*byte)])?;
         self.at += length;
         self.take(b'"').then(|| &rest[..length])
     }
@@ -160,8 +193,7 @@ impl<'a> Scan<'a> {
         }
         let start = self.at;
         loop {
-            let rest = self.bytes.get(self.at..)?;
-            self.at += rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
+            self.at += plain_length(self.bytes.get(self.at..)?);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -229,6 +261,15 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn the_length_of_plain_text_is_that_of_a_search_byte_by_byte(
+            text in prop::collection::vec(prop_oneof![Just(b'a'), any::<u8>()], 0..40),
+        ) {
+            let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+            let expected = text.iter().position(special).unwrap_or(text.len());
+            prop_assert_eq!(plain_length(&text), expected);
+        }
+
         #[test]
         fn the_scan_and_the_reader_accept_the_same_bytes(
             text in "[\\[\\]{}\",:\\\\a$0-9u. trfnlse\u{e4}-]{0,24}",

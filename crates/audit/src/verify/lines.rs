@@ -1,7 +1,7 @@
 //! Where a verifier gets its lines. A source is read once, in order, and never held as a whole.
 
 use crate::entry::MAX_BODY;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
 /// A source cannot be read any further.
 #[derive(Debug)]
@@ -68,27 +68,36 @@ impl<R: BufRead> Text<R> {
 impl<R: BufRead> Lines for Text<R> {
     fn next_line(&mut self) -> Result<Option<Line<'_>>, Unreadable> {
         self.line.clear();
-        let mut found = false;
+        let mut limited = (&mut self.from).take(MAX_LINE as u64 + 1);
+        limited.read_until(b'\n', &mut self.line).map_err(unreadable)?;
+        let mut ended = self.line.last() == Some(&b'\n');
+        if ended {
+            self.line.pop();
+        } else if self.line.len() > MAX_LINE {
+            self.line.truncate(MAX_LINE);
+            ended = self.pass_over()?;
+        } else if self.line.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Line { bytes: &self.line, ended }))
+    }
+}
+
+impl<R: BufRead> Text<R> {
+    /// Passes over the rest of a line; whether it ends with a newline.
+    fn pass_over(&mut self) -> Result<bool, Unreadable> {
+        let mut rest = Vec::new();
         loop {
-            let buffer = match self.from.fill_buf() {
-                Ok(buffer) => buffer,
-                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(Unreadable(err.to_string())),
-            };
-            if buffer.is_empty() {
-                let bytes = self.line.as_slice();
-                return Ok(found.then_some(Line { bytes, ended: false }));
-            }
-            found = true;
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            let room = MAX_LINE.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            let used = end.map_or(buffer.len(), |end| end + 1);
-            self.from.consume(used);
-            if end.is_some() {
-                return Ok(Some(Line { bytes: &self.line, ended: true }));
+            rest.clear();
+            let mut limited = (&mut self.from).take(MAX_LINE as u64);
+            limited.read_until(b'\n', &mut rest).map_err(unreadable)?;
+            if rest.is_empty() || rest.last() == Some(&b'\n') {
+                return Ok(!rest.is_empty());
             }
         }
     }
+}
+
+fn unreadable(err: std::io::Error) -> Unreadable {
+    Unreadable(err.to_string())
 }

@@ -1,4 +1,4 @@
-//! Cases, and how they stand on disk. A file that exists is never written again.
+//! Cases, and how they stand on disk.
 
 use crate::log::Log;
 use cortex_audit::verify::{Report, Source, Text, Trust, verify, verify_proof};
@@ -113,8 +113,9 @@ impl Case {
         })
     }
 
-    /// Writes the case below `root`; fails if the verdict is not the expected one.
-    pub(crate) fn write(&self, root: &Path) -> Result<usize, String> {
+    /// Compares the case with its files below `root`, and writes those that are missing if that is wanted. Fails if the
+    /// verdict is not the expected one. Returns the files.
+    pub(crate) fn write(&self, root: &Path, new: bool) -> Result<Vec<PathBuf>, String> {
         let dir = root.join(if self.exit == 0 { "good" } else { "bad" }).join(&self.name);
         let expected = self.expected().map_err(|err| format!("{}: {err}", self.name))?;
         let mut files = vec![(dir.join("expected.json"), expected)];
@@ -142,11 +143,11 @@ impl Case {
             ]);
             files.push((dir.join("options.json"), options.to_bytes().unwrap()));
         }
-        let mut written = 0;
-        for (path, bytes) in files {
-            written += usize::from(write_new(&path, &bytes).map_err(|err| err.to_string())?);
+        for (path, bytes) in &files {
+            let compared = compare(path, bytes, new);
+            compared.map_err(|err| format!("{}: {err}", path.display()))?;
         }
-        Ok(written)
+        Ok(files.into_iter().map(|(path, _)| path).collect())
     }
 
     fn expected(&self) -> Result<Vec<u8>, String> {
@@ -190,18 +191,17 @@ fn without_words(value: Value) -> Value {
     }
 }
 
-/// `true` if the file is new; an error if it is there with other bytes.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
+/// Fails if the file is there with other bytes, or missing and not to be written.
+fn compare(path: &Path, bytes: &[u8], new: bool) -> std::io::Result<()> {
     match fs::read(path) {
-        Ok(found) if found == bytes => Ok(false),
-        Ok(_) => {
-            Err(std::io::Error::other(format!("{}: is there with other bytes", path.display())))
-        }
-        Err(_) => {
+        Ok(found) if found == bytes => Ok(()),
+        Ok(_) => Err(std::io::Error::other("is there with other bytes")),
+        Err(_) if new => {
             if let Some(dir) = path.parent() {
                 fs::create_dir_all(dir)?;
             }
-            fs::write(path, bytes).map(|()| true)
+            fs::write(path, bytes)
         }
+        Err(err) => Err(err),
     }
 }
