@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod ca;
 mod completions;
 mod errors;
 mod node;
@@ -12,5 +13,6 @@ mod run_interrupted;
 mod support;
 mod task;
 mod task_submit_file;
+mod token;
 mod up;
 mod version;

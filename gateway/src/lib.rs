@@ -33,7 +33,7 @@ mod view;
 
 pub use api::Backup;
 pub use config::Config;
-pub use identity::{Principal, permission};
+pub use identity::{Issuers, Principal, permission};
 pub use registry::Registrar;
 pub use retention::Retention;
 pub use server::{Gateway, serve};

@@ -5,7 +5,7 @@ use crate::api::{Api, Backup};
 use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::{self, Fullness};
-use crate::identity::Identity;
+use crate::identity::{Identity, Issuers};
 use crate::layer::AuthLayer;
 use crate::nodes::Nodes;
 use crate::registry::{self, Registry};
@@ -47,6 +47,8 @@ pub struct Gateway {
     pub config: Config,
     /// The deployment's keys.
     pub keys: Keys,
+    /// Others whose tokens are accepted.
+    pub issuers: Issuers,
     /// Copies the log, where it lies in this server's files.
     pub backup: Option<Backup>,
     /// Renders the process's metrics; `None` serves none.
@@ -73,9 +75,10 @@ pub async fn serve(
     let keys = Arc::new(gateway.keys);
     let (registry, ended_nodes) = Registry::new(log.clone(), &config.name, config.renewal_grace_ms);
     let registry = Arc::new(registry);
-    let identity = Arc::new(Identity::new(keys.clone(), registry.clone()));
+    let identity = Arc::new(Identity::new(keys.clone(), registry.clone(), gateway.issuers.clone()));
     follow(&background, &tasks, &nodes, &audits, &log, &ended);
     follow_identity(&background, &registry, &keys, &ended);
+    gateway.issuers.follow(&background, &ended);
     let settling = registry::settle(tasks.clone(), log.shards(), ended_nodes, ended.clone());
     background.spawn(settling);
     let fullness = Arc::new(Fullness::default());

@@ -7,6 +7,7 @@ mod cancel;
 mod directory;
 mod disk;
 mod fleet;
+mod identity;
 mod many;
 mod network;
 mod ready;

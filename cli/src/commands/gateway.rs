@@ -47,10 +47,11 @@ pub(crate) async fn run(args: GatewayArgs, given: Option<&Path>) -> Result<u8, C
     let stop = CancellationToken::new();
     let servers = Servers::new(stop.clone());
     let own = &args.identity;
+    let settings = own.settings(&args.shared)?;
     let keys = access::keys(&dir, own.authority.as_deref(), false, address, &own.names)?;
     let registrar = access::registrar(&open, &keys, "cortex-gateway");
     access::root_token(dir.clone(), registrar, stop.clone()).await?;
-    servers.gateway(&open, keys, listener, own.settings(&args.shared));
+    servers.gateway(&open, keys, listener, settings);
     drop(open);
     let url = access::url(address);
     dir.write_endpoint(&url)?;

@@ -13,7 +13,7 @@ use crate::serve::compose::{GatewaySettings, Quotas, Servers, listen, open_log};
 use crate::serve::data_dir::DataDir;
 use crate::serve::{first_task, logging, mirror};
 use clap::Args;
-use cortex_gateway::Retention;
+use cortex_gateway::{Issuers, Retention};
 use cortex_model::Code;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,9 @@ pub(crate) struct IdentityArgs {
     /// Name or address others reach this server by; repeat for more
     #[arg(long = "name", value_name = "HOST")]
     pub(crate) names: Vec<String>,
+    /// File of outside issuers whose tokens are accepted (docs/identity.md)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) issuers: Option<PathBuf>,
     /// Days after its end in which a node's certificate is renewed by its key alone
     #[arg(long, default_value_t = 30, value_name = "DAYS")]
     pub(crate) renewal_grace: u64,
@@ -68,11 +71,16 @@ pub(crate) struct IdentityArgs {
 
 impl IdentityArgs {
     /// What a gateway is told.
-    pub(crate) fn settings(&self, shared: &LogArgs) -> GatewaySettings {
-        GatewaySettings {
+    ///
+    /// # Errors
+    /// `CX-0525` when the file of outside issuers cannot be used.
+    pub(crate) fn settings(&self, shared: &LogArgs) -> Result<GatewaySettings, CliError> {
+        let issuers = self.issuers.as_deref().map(Issuers::read).transpose()?.unwrap_or_default();
+        Ok(GatewaySettings {
+            issuers,
             outputs: shared.quotas().outputs,
             renewal_grace_ms: self.renewal_grace.saturating_mul(24 * 3_600 * 1_000),
-        }
+        })
     }
 }
 
@@ -148,10 +156,11 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     let stop = CancellationToken::new();
     let servers = Servers::new(stop.clone());
     let own = &args.identity;
+    let settings = own.settings(&args.shared)?;
     let keys = access::keys(&dir, own.authority.as_deref(), true, address, &own.names)?;
     let registrar = access::registrar(&open, &keys, "cortex-up");
     access::root_token(dir.clone(), registrar.clone(), stop.clone()).await?;
-    servers.gateway(&open, keys, listener, own.settings(&args.shared));
+    servers.gateway(&open, keys, listener, settings);
     servers.scheduler(&open);
     servers.mirror(&open, mirror::key(&dir, None, &args.mirror)?, args.mirror.reconcile_after()?);
     drop(open);

@@ -3,7 +3,7 @@
 use super::data_dir::DataDir;
 use crate::error::CliError;
 use crate::interrupts::Interrupts;
-use cortex_gateway::{Backup, Config, Gateway, Keys, Retention};
+use cortex_gateway::{Backup, Config, Gateway, Issuers, Keys, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
 use cortex_mirror::{Mirror, MirrorKey};
 use cortex_model::{Code, Fault};
@@ -127,8 +127,9 @@ fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {
 }
 
 /// What a gateway is told beside its log and keys.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct GatewaySettings {
+    /// Others whose tokens are accepted.
+    pub(crate) issuers: Issuers,
     /// Bytes and age of outputs.
     pub(crate) outputs: Retention,
     /// How long after its end a node's certificate is renewed by its key alone, milliseconds.
@@ -164,6 +165,7 @@ impl Servers {
                 ..Config::named(&name("g"))
             },
             keys,
+            issuers: settings.issuers,
             metrics: PrometheusBuilder::new().install_recorder().ok(),
         };
         let stop = self.stop.clone();

@@ -16,6 +16,7 @@ mod x509;
 pub use files::{init, load, rotate_ca, rotate_tokens, stamp};
 pub(crate) use issue::{Issued, renew_at};
 pub(crate) use request::CheckedRequest;
+pub(crate) use tokens::refused;
 pub use tokens::{Confirmation, TunnelClaims};
 pub(crate) use x509::{PeerCertificate, verify};
 

@@ -3,8 +3,10 @@
 //! `cortex_model::role`, which call needs what in `paths`.
 
 mod bucket;
+mod issuers;
 mod paths;
 
+pub use issuers::Issuers;
 pub use paths::permission;
 
 use crate::authority::PeerCertificate;
@@ -77,18 +79,20 @@ impl Principal {
 pub(crate) struct Identity {
     keys: Arc<Keys>,
     registry: Arc<Registry>,
+    issuers: Issuers,
     started: Instant,
     tries: Mutex<Buckets>,
     calls: Mutex<Buckets>,
 }
 
 impl Identity {
-    pub(crate) fn new(keys: Arc<Keys>, registry: Arc<Registry>) -> Identity {
+    pub(crate) fn new(keys: Arc<Keys>, registry: Arc<Registry>, issuers: Issuers) -> Identity {
         let try_us = bounds::TRY_EVERY_MS * 1_000;
         let call_us = 1_000_000 / u64::from(bounds::CALLS_PER_SECOND);
         Identity {
             keys,
             registry,
+            issuers,
             started: Instant::now(),
             tries: Mutex::new(Buckets::new(bounds::TRIES_PER_ADDRESS, try_us, bounds::TRIES_KEPT)),
             calls: Mutex::new(Buckets::new(bounds::CALLS_BURST, call_us, bounds::TRIES_KEPT)),
@@ -226,7 +230,9 @@ impl Identity {
 
     fn of_token(&self, text: &str, peer: &PeerInfo) -> Result<Principal, Fault> {
         let none = || Fault::new(Code::Unauthenticated, "the call carries no valid token");
-        let token = TokenText::parse(text).map_err(|_| none())?;
+        let Ok(token) = TokenText::parse(text) else {
+            return self.issuers.check(text).ok_or_else(none)?.map(|who| outsider(who, peer));
+        };
         if token.purpose == Purpose::Join {
             return Err(Fault::new(Code::Unauthenticated, "a join token lets nobody call the API"));
         }
@@ -291,6 +297,20 @@ fn bearer(shown: Option<&[u8]>) -> Result<&str, Fault> {
     let none = || Fault::new(Code::Unauthenticated, "the call carries no token");
     let shown = shown.filter(|v| v.len() <= bounds::CREDENTIAL_MAX).ok_or_else(none)?;
     shown.strip_prefix(b"Bearer ").and_then(|v| std::str::from_utf8(v).ok()).ok_or_else(none)
+}
+
+fn outsider(who: issuers::Outsider, peer: &PeerInfo) -> Principal {
+    Principal {
+        workspace: who.workspace,
+        role: who.role,
+        actor: who.actor,
+        token_id: String::new(),
+        issuer: who.issuer,
+        expires_at: Some(who.expires_at),
+        // It cannot be revoked here: its issuer gives it a short life.
+        ended: CancellationToken::new(),
+        peer: peer.clone(),
+    }
 }
 
 fn anybody(role: Role, peer: &PeerInfo) -> Principal {

@@ -22,10 +22,7 @@ impl Agent {
         let dir = server.path(node);
         write_policy(&dir, allowed());
         if !dir.join("identity/identity.json").exists() {
-            let mut command = run::command(&dir);
-            command.env_remove("CORTEX_DATA_DIR").args(["__agent", "join", &server.url()]);
-            command.args(["--token-file", "-", "--node", node, "--data-dir"]).arg(&dir);
-            Running::start(command, server.join_token().as_bytes()).end().ok();
+            enrol(server, node, &server.join_token());
         }
         Agent {
             node: node.to_owned(),
@@ -43,6 +40,15 @@ impl Agent {
         let mut agent = Agent::prepare(server, node, endpoint, flags);
         agent.launch();
         agent.until_online(server);
+        agent
+    }
+
+    /// An agent that joined with this token, connected straight to the server.
+    #[track_caller]
+    pub(crate) fn join_with(server: &Server, node: &str, token: &str) -> Agent {
+        enrol(server, node, token);
+        let mut agent = Agent::prepare(server, node, server.data().join("endpoint.json"), &[]);
+        agent.launch();
         agent
     }
 
@@ -69,6 +75,16 @@ impl Agent {
     pub(crate) fn kill(&mut self) {
         kill_all(&[self.process.take().unwrap().pid()]);
     }
+}
+
+/// Joins, into the directory of the node's name.
+#[track_caller]
+fn enrol(server: &Server, node: &str, token: &str) {
+    let dir = server.path(node);
+    let mut command = run::command(&dir);
+    command.env_remove("CORTEX_DATA_DIR").args(["__agent", "join", &server.url()]);
+    command.args(["--token-file", "-", "--node", node, "--data-dir"]).arg(&dir);
+    Running::start(command, token.as_bytes()).end().ok();
 }
 
 impl Drop for Agent {

@@ -1,0 +1,123 @@
+//! Two workspaces on one deployment: what is in the other one does not exist, whatever is asked and however it is guessed.
+
+use crate::support::{Site, User, code, id_of, refused};
+use cortex_model::Code;
+use cortex_model::proto as pb;
+
+async fn both(site: &Site) -> (User, User) {
+    let mut users = Vec::new();
+    for workspace in ["blue", "red"] {
+        let token = site.token(workspace, pb::Role::Admin, "anna").await;
+        users.push(site.user(&token).await);
+    }
+    let red = users.pop().unwrap();
+    (users.pop().unwrap(), red)
+}
+
+#[tokio::test]
+async fn a_task_of_another_workspace_is_not_found_by_any_call() {
+    let site = Site::start(1).await;
+    let (mut blue, mut red) = both(&site).await;
+    let task_id = blue.submit("secret").await.unwrap().task_id;
+    let id = || task_id.clone();
+    let gone = Code::TaskNotFound;
+    refused(red.cortex.get_task(pb::GetTaskRequest { task_id: id() }).await, gone, "get");
+    let cancel = pb::CancelTaskRequest { task_id: id(), ..Default::default() };
+    refused(red.cortex.cancel_task(cancel).await, gone, "cancel");
+    let resolve = pb::ResolveTaskRequest {
+        task_id: id(),
+        r#as: pb::ResolveAs::Failed.into(),
+        reason: "mine".into(),
+        ..Default::default()
+    };
+    refused(red.cortex.resolve_task(resolve).await, gone, "resolve");
+    refused(
+        red.cortex.explain_task(pb::ExplainTaskRequest { task_id: id() }).await,
+        gone,
+        "explain",
+    );
+    let history = pb::GetTaskHistoryRequest { task_id: id(), ..Default::default() };
+    refused(red.cortex.get_task_history(history).await, gone, "history");
+    for include_output in [false, true] {
+        let watch = pb::WatchTaskRequest { task_id: id(), include_output, ..Default::default() };
+        let mut updates = red.cortex.watch_task(watch).await.unwrap().into_inner();
+        refused(updates.message().await, gone, "watch");
+    }
+    let listed = red.cortex.list_tasks(pb::ListTasksRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().tasks, []);
+    // It is there, untouched.
+    let task = blue.cortex.get_task(pb::GetTaskRequest { task_id: id() }).await.unwrap();
+    assert!(!task.into_inner().task.unwrap().cancel_requested);
+}
+
+#[tokio::test]
+async fn the_same_key_is_another_task_in_another_workspace() {
+    let site = Site::start(1).await;
+    let (mut blue, mut red) = both(&site).await;
+    let (ours, theirs) = (blue.submit("k").await.unwrap(), red.submit("k").await.unwrap());
+    assert_ne!(ours.task_id, theirs.task_id);
+    assert_eq!((ours.workspace.as_str(), theirs.workspace.as_str()), ("blue", "red"));
+}
+
+#[tokio::test]
+async fn a_node_of_another_workspace_is_not_found_by_any_call() {
+    let site = Site::start(1).await;
+    let (mut blue, mut red) = both(&site).await;
+    let node = site.node("blue", "desk").await;
+    let (_tunnel, welcome) = node.tunnel(&site, 0).await.unwrap().welcomed().await;
+    assert_eq!(welcome.workspace, "blue");
+    let gone = Code::NodeNotFound;
+    let name = || node.name.clone();
+    refused(red.cortex.get_node(pb::GetNodeRequest { node: name() }).await, gone, "get");
+    let reason = String::new;
+    refused(
+        red.access.approve_node(pb::ApproveNodeRequest { node: name(), reason: reason() }).await,
+        gone,
+        "approve",
+    );
+    refused(
+        red.access.reject_node(pb::RejectNodeRequest { node: name(), reason: reason() }).await,
+        gone,
+        "reject",
+    );
+    refused(
+        red.access
+            .quarantine_node(pb::QuarantineNodeRequest { node: name(), reason: reason() })
+            .await,
+        gone,
+        "quarantine",
+    );
+    refused(
+        red.access.revoke_node(pb::RevokeNodeRequest { node: name(), reason: reason() }).await,
+        gone,
+        "revoke",
+    );
+    let listed = red.cortex.list_nodes(pb::ListNodesRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().nodes, []);
+    let own = blue.cortex.list_nodes(pb::ListNodesRequest::default()).await.unwrap().into_inner();
+    let own: Vec<_> = own.nodes.iter().map(|n| (n.node.as_str(), n.online)).collect();
+    assert_eq!(own, [("desk", true)]);
+    // An explanation names no node of others either.
+    let task_id = red.submit("t").await.unwrap().task_id;
+    let why =
+        red.cortex.explain_task(pb::ExplainTaskRequest { task_id }).await.unwrap().into_inner();
+    assert!(!format!("{why:?}").contains("desk"), "{why:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_workspace_is_not_found_and_not_listed() {
+    let site = Site::start(1).await;
+    let (mut blue, mut red) = both(&site).await;
+    let ours = id_of(&site.token("blue", pb::Role::Viewer, "bert").await);
+    let revoke = |token_id: &str| pb::RevokeTokenRequest {
+        token_id: token_id.to_owned(),
+        reason: String::new(),
+    };
+    refused(red.access.revoke_token(revoke(&ours)).await, Code::TokenNotFound, "revoke");
+    refused(red.access.revoke_token(revoke("../../blue/t-x")).await, Code::TokenNotFound, "a path");
+    let listed =
+        red.access.list_tokens(pb::ListTokensRequest { all: true, ..Default::default() }).await;
+    let listed = listed.unwrap().into_inner().tokens;
+    assert!(listed.iter().all(|t| t.workspace == "red" && t.token_id != ours), "{listed:?}");
+    assert_eq!(code(blue.access.revoke_token(revoke(&ours)).await), "ok");
+}
