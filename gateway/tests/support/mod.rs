@@ -199,7 +199,7 @@ impl User {
 
 /// A request for an echo task that waits for a node that is not there.
 pub(crate) fn echo(key: &str) -> pb::SubmitTaskRequest {
-    let echo = pb::EchoAction { payload: b"hello".to_vec(), ..Default::default() };
+    let echo = pb::EchoAction { payload: b"hello".to_vec() };
     pb::SubmitTaskRequest {
         spec: Some(pb::TaskSpec {
             action: Some(pb::Action { kind: Some(pb::action::Kind::Echo(echo)) }),
@@ -360,9 +360,9 @@ impl Tunnel {
     pub(crate) async fn next(&mut self) -> Option<Down> {
         let frame = async {
             loop {
-                match self.down.message().await.ok()??.body? {
-                    Down::Heartbeat(_) => {}
-                    body => return Some(body),
+                let body = self.down.message().await.ok()??.body?;
+                if !matches!(body, Down::Heartbeat(_)) {
+                    return Some(body);
                 }
             }
         };
@@ -425,6 +425,14 @@ pub(crate) fn code<T>(answer: Result<T, Status>) -> String {
 #[track_caller]
 pub(crate) fn refused<T>(answer: Result<T, Status>, expected: Code, what: &str) {
     assert_eq!(code(answer), expected.as_str(), "{what}");
+}
+
+/// The next thing of a watch, which must come.
+pub(crate) async fn next(
+    updates: &mut Streaming<pb::WatchTaskResponse>,
+) -> Result<Option<pb::WatchTaskResponse>, Status> {
+    let next = tokio::time::timeout(PATIENCE, updates.message()).await;
+    next.expect("an update or the end of the watch")
 }
 
 /// Asks again and again until there is an answer.
