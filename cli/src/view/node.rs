@@ -27,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) incarnation: Option<String>,
     pub(crate) last_seen_ms: Option<u64>,
     pub(crate) journal: Option<JournalHead>,
+    pub(crate) audit: Option<super::audit::NodeAudit>,
     pub(crate) registration: Option<Registration>,
 }
 
@@ -122,6 +123,7 @@ impl From<&pb::Node> for Node {
             incarnation: text(&n.incarnation),
             last_seen_ms: time(n.last_seen_ms),
             journal: n.journal.as_ref().map(|j| JournalHead { size: j.size, leaf: j.leaf.clone() }),
+            audit: n.audit.as_ref().map(Into::into),
             registration: n.registration.as_ref().map(Into::into),
         }
     }

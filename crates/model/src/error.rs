@@ -131,6 +131,9 @@ codes! {
     CannotConnect = "CX-0801", Unavailable, true, "start it with 'cortex up', or set CORTEX_DATA_DIR to the data directory of a running one", "The server cannot be reached.";
     BadTaskFile = "CX-0802", Invalid, false, "each line is one JSON object; nothing of the file was submitted", "A line of a task file cannot be read.";
     Usage = "CX-0803", Invalid, false, "see --help", "The command line is not valid.";
+    NoMirror = "CX-1501", Unavailable, true, "start one with 'cortex mirror', or 'cortex up' on one machine; nodes keep their journals until then", "No mirror answers, so nothing is countersigned at present.";
+    NoAudit = "CX-1502", NotFound, false, "list journals with 'cortex audit show'", "No such journal, record or audit in this workspace.";
+    AuditQuarantined = "CX-1503", Precondition, false, "look at the evidence with 'cortex audit show NODE', then 'cortex audit settle'", "The node's journal contradicts what was countersigned, so it gets no work.";
     Internal = "CX-0901", Internal, false, "this is a defect: please report it with the server's log", "Something happened that should not be possible.";
     Quarantined = "CX-0902", Internal, false, "its history breaks an invariant; see 'cortex task history' and report it", "The task's history is inconsistent, so nothing more is done with it.";
 }

@@ -1,7 +1,7 @@
 //! `cortex node show`.
 
 use crate::client::required;
-use crate::commands::Session;
+use crate::commands::{Session, audit};
 use crate::error::CliError;
 use crate::words::{safe, time};
 use crate::{render, view};
@@ -53,6 +53,17 @@ fn describe(n: &pb::Node) -> Vec<String> {
     }
     if let Some(j) = &n.journal {
         out.push(format!("journal  {} entries, head {}", j.size, safe(&j.leaf)));
+    }
+    if let Some(a) = &n.audit {
+        let why =
+            if a.reason.is_empty() { String::new() } else { format!(": {}", safe(&a.reason)) };
+        out.push(format!("audit    {}{why}", audit::standing(a.standing)));
+        out.push(format!(
+            "mirror   has {} records, countersigned {} of them at {}",
+            a.stored,
+            a.cosigned_size,
+            time(a.cosigned_at_ms)
+        ));
     }
     out.extend(m.labels.iter().map(|(k, v)| format!("label    {}={}", safe(k), safe(v))));
     out.extend(m.capabilities.iter().map(|c| {
