@@ -5,6 +5,7 @@
 mod nats;
 mod run;
 mod setup;
+mod strace;
 mod tasks;
 
 use std::io::Write;

