@@ -5,6 +5,7 @@ mod cortex;
 mod echo;
 mod fold;
 mod idle;
+mod journal;
 mod load;
 mod node;
 mod procs;
@@ -91,12 +92,20 @@ enum Scenario {
     Tunnels,
     /// The scheduler's fold alone
     Fold,
+    /// The node's journal alone
+    Journal,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 5] =
-    [Scenario::Echo, Scenario::Shell, Scenario::Idle, Scenario::Tunnels, Scenario::Fold];
+const ALL: [Scenario; 6] = [
+    Scenario::Echo,
+    Scenario::Shell,
+    Scenario::Idle,
+    Scenario::Tunnels,
+    Scenario::Fold,
+    Scenario::Journal,
+];
 
 /// What every scenario is given.
 pub(crate) struct Bench {
@@ -174,6 +183,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
+            Scenario::Journal => journal::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold => Vec::new(),
         };

@@ -39,3 +39,10 @@ fn the_yardstick_writes_and_answers() {
         assert!(figure(&all, &format!("p50, {in_flight} in flight")) > 0.0);
     }
 }
+
+#[test]
+fn the_journal_makes_intents_durable() {
+    let all = bench(&["journal"]);
+    assert!(figure(&all, "durable intent, p50") > 0.0);
+    assert!(figure(&all, "records, 64 in flight") > 0.0);
+}
