@@ -1,19 +1,34 @@
 //! One attempt from Go to its durable outcome, as a task of its own that tells the driver what happens.
 
 use crate::clock::unix_now;
+use crate::consent::{Consent, Standing};
 use crate::exec::{Stop, Surroundings, launch};
+use crate::facts::{Scene, gather};
 use crate::guard::Guard;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
 use crate::spool::Spool;
-use cortex_agent_core::{Decision, Request};
+use cortex_agent_core::consent::{self, Question, Verdict};
+use cortex_agent_core::mask::Mask;
+use cortex_agent_core::plan::Operation;
+use cortex_agent_core::policy::{Fingerprint, Proposal};
+use cortex_agent_core::{Decision, Policy, Request, decide};
 use cortex_audit::SignedNote;
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
+/// How often an attempt is asked about: what was agreed to may have changed meanwhile.
+const ROUNDS: usize = 3;
+
 /// What happens to an attempt, in order.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// It waits for the owner, and needs no slot.
+    Asking { key: AttemptKey },
+    /// The owner agreed: it wants a slot again, and the policy as it is then.
+    Agreed { key: AttemptKey, resume: oneshot::Sender<Arc<Policy>> },
+    /// It was given up before anything of it was recorded.
+    Withdrawn { key: AttemptKey },
     /// The intent is durable; the run timeout counts.
     Intended { key: AttemptKey, timeout_ms: u64 },
     /// The spool has grown.
@@ -27,9 +42,17 @@ pub(crate) struct Job {
     pub(crate) key: AttemptKey,
     pub(crate) fence: u64,
     pub(crate) actor: Option<Actor>,
-    pub(crate) policy: String,
     /// The checkpoint that came with Go, compared with the journal.
     pub(crate) floor: Result<Option<SignedNote>, JournalError>,
+    pub(crate) action: Action,
+    pub(crate) timeout_ms: u64,
+    pub(crate) output_limit: u64,
+    /// The policy that counts; one that allows nothing if it broke since the claim.
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) scene: Scene,
+    pub(crate) consent: Arc<Consent>,
+    /// When the task's own time is over, Unix milliseconds.
+    pub(crate) deadline_ms: Option<u64>,
     pub(crate) journal: Journal,
     pub(crate) spool: Arc<Spool>,
     pub(crate) mark: String,
@@ -39,14 +62,127 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Starts what was allowed, or records what was not.
-    pub(crate) async fn run(self, decision: Decision, action: Action) {
+    /// Decides; asks the owner where the policy says so; starts what is allowed, or records what is not.
+    pub(crate) async fn run(mut self) {
         let (key, events) = (self.key.clone(), self.events.clone());
-        let result = match decision.plan {
-            Some(plan) => self.start(decision.rule, plan).await,
-            None => self.refuse(decision.rule, decision.fault, action).await,
+        let mut agreed = None;
+        for _ in 0..ROUNDS {
+            let decision = self.decide(agreed).await;
+            let (effect, trail) = (decision.effect, &decision.trail);
+            tracing::debug!(attempt = %key, ?effect, ?trail, "decided");
+            let Decision { plan, proposal, rule, fault, fingerprint, classes, .. } = decision;
+            let result = match (plan, proposal) {
+                (Some(plan), _) => self.start(rule, plan).await,
+                (None, None) => self.refuse(rule, fault).await,
+                (None, Some(proposal)) => {
+                    let question = self.question(&proposal, fingerprint, classes, rule.clone());
+                    match self.consult(question).await {
+                        Ok(fingerprint) => {
+                            agreed = Some(fingerprint);
+                            continue;
+                        }
+                        Err(No::Fault(fault)) => self.refuse(rule, Some(fault)).await,
+                        Err(No::Stopped(Stop::Cancelled | Stop::Timeout)) => {
+                            self.cancelled(rule).await
+                        }
+                        // Nothing of it was recorded: it never started, and is offered again.
+                        Err(No::Stopped(Stop::Shutdown)) => {
+                            return tell(&events, Event::Withdrawn { key }).await;
+                        }
+                    }
+                }
+            };
+            return tell(&events, Event::Ended { key, result: result.map(Box::new) }).await;
+        }
+        let why = "what was agreed to changed again and again before it could start";
+        let refused = self.refuse(String::new(), Some(Fault::new(Code::ConsentNeeded, why))).await;
+        tell(&events, Event::Ended { key, result: refused.map(Box::new) }).await;
+    }
+
+    fn question(
+        &self,
+        proposal: &Proposal,
+        fingerprint: Fingerprint,
+        classes: cortex_agent_core::policy::ClassSet,
+        rule: String,
+    ) -> Question {
+        let who = self.actor.as_ref().map_or_else(
+            || "nobody known".to_owned(),
+            |actor| match actor.on_behalf_of.as_str() {
+                "" => actor.id.clone(),
+                whom => format!("{} on behalf of {whom}", actor.id),
+            },
+        );
+        let own_env = match &self.action {
+            Action::Shell(shell) => shell.env.as_slice(),
+            Action::Echo { .. } => &[],
         };
-        tell(&events, Event::Ended { key, result: result.map(Box::new) }).await;
+        let shown = consent::show(proposal, &classes, &self.key.to_string(), &who, own_env);
+        let wait = self.policy.consent().and_then(|rules| rules.timeout_ms);
+        let own = wait.map(|wait| unix_now().0.saturating_add(wait));
+        let until_ms = [own, self.deadline_ms].into_iter().flatten().min();
+        let (key, rememberable) = (self.key.clone(), proposal.rememberable);
+        Question { key, fingerprint, classes, rule, shown, rememberable, until_ms }
+    }
+
+    /// Asks the owner and waits, without a slot, for as long as that takes.
+    async fn consult(&mut self, question: Question) -> Result<Fingerprint, No> {
+        let answer = match self.consent.ask(question, self.policy.consent()).map_err(No::Fault)? {
+            Standing::Agreed(fingerprint) => return Ok(fingerprint),
+            Standing::Waits(answer) => answer,
+        };
+        let key = self.key.clone();
+        tell(&self.events, Event::Asking { key: key.clone() }).await;
+        let verdict = tokio::select! {
+            verdict = answer => verdict.unwrap_or(Verdict::TimedOut),
+            stop = stopped(&mut self.stop) => {
+                self.consent.withdraw(&key);
+                return Err(No::Stopped(stop));
+            }
+        };
+        let fingerprint = match verdict {
+            Verdict::Allowed(fingerprint) => fingerprint,
+            Verdict::Refused | Verdict::TimedOut => {
+                let fault = verdict.fault();
+                return Err(No::Fault(
+                    fault.unwrap_or_else(|| Fault::new(Code::ConsentRefused, "it was refused")),
+                ));
+            }
+        };
+        let (resume, resumed) = oneshot::channel();
+        tell(&self.events, Event::Agreed { key, resume }).await;
+        tokio::select! {
+            policy = resumed => match policy {
+                Ok(policy) => self.policy = policy,
+                // The agent is going away.
+                Err(_) => return Err(No::Stopped(Stop::Shutdown)),
+            },
+            stop = stopped(&mut self.stop) => return Err(No::Stopped(stop)),
+        }
+        Ok(fingerprint)
+    }
+
+    /// Somebody gave the task up while it waited: nothing ran.
+    async fn cancelled(self, rule: String) -> Result<Receipt, JournalError> {
+        let ending = Ending::Cancelled { never_started: false, survivors: 0 };
+        self.record(rule, "cancelled".to_owned(), ending).await
+    }
+
+    /// On fresh facts, away from the loop: the disk may be slow.
+    async fn decide(&self, consent: Option<Fingerprint>) -> Decision {
+        let (policy, action, scene) =
+            (Arc::clone(&self.policy), self.action.clone(), self.scene.clone());
+        let gathered = tokio::task::spawn_blocking(move || gather(&policy, &action, &scene)).await;
+        let request = Request {
+            key: &self.key,
+            fence: self.fence,
+            action: &self.action,
+            timeout_ms: self.timeout_ms,
+            output_limit: self.output_limit,
+            consent,
+        };
+        // Facts that could not be gathered are none, and without facts nothing is allowed.
+        decide(&self.policy, &gathered.unwrap_or_default(), &request)
     }
 
     async fn start(
@@ -54,8 +190,22 @@ impl Job {
         rule: String,
         plan: cortex_agent_core::ExecPlan,
     ) -> Result<Receipt, JournalError> {
+        if let Operation::Process(process) = plan.operation() {
+            match Mask::new(&process.secrets) {
+                Ok(Some(mask)) => self.spool.mask(&mask),
+                Ok(None) => {}
+                Err(why) => {
+                    let fault = Fault::new(
+                        Code::SecretUnavailable,
+                        format!("the secrets cannot be masked: {why}"),
+                    );
+                    return self.refuse(rule, Some(fault)).await;
+                }
+            }
+        }
         let Self { key, fence, actor, policy, journal, spool, mark, guard: keeper, .. } = self;
         let timeout_ms = plan.timeout_ms();
+        let policy = policy.digest().to_owned();
         let (floor, plan) = (self.floor?, Arc::new(plan));
         let draft = IntentDraft { key: key.clone(), fence, actor, rule, policy, plan, floor };
         let guard = journal.intent(draft).await?;
@@ -66,12 +216,7 @@ impl Job {
         journal.outcome(guard, outcome).await
     }
 
-    async fn refuse(
-        self,
-        rule: String,
-        fault: Option<Fault>,
-        action: Action,
-    ) -> Result<Receipt, JournalError> {
+    async fn refuse(self, rule: String, fault: Option<Fault>) -> Result<Receipt, JournalError> {
         let fault = fault.unwrap_or_else(|| Fault::new(Code::NotAllowed, "it is not allowed"));
         let code = fault.code.as_str().to_owned();
         // Not there is not the same as not allowed.
@@ -80,26 +225,40 @@ impl Job {
         } else {
             Ending::Denied { error: fault.into(), rule: rule.clone() }
         };
+        self.record(rule, code, ending).await
+    }
+
+    /// What did not start, durable.
+    async fn record(
+        self,
+        rule: String,
+        code: String,
+        ending: Ending,
+    ) -> Result<Receipt, JournalError> {
         let mut outcome = Outcome::without_run(ending);
         outcome.ended_at_ms = unix_now().0;
-        let Self { key, fence, actor, policy, journal, .. } = self;
+        let Self { key, fence, actor, action, policy, journal, .. } = self;
+        let policy = policy.digest().to_owned();
         let draft = RefusalDraft { key, fence, actor, rule, policy, code, action, outcome };
         journal.refuse(draft).await
+    }
+}
+
+/// Why the owner's word did not come.
+enum No {
+    Fault(Fault),
+    Stopped(Stop),
+}
+
+/// Resolves when the attempt is to be stopped; never when nobody can ask any more.
+async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
+    match stop.await {
+        Ok(stop) => stop,
+        Err(_) => std::future::pending().await,
     }
 }
 
 /// The driver may be gone; what is durable stays so.
 async fn tell(events: &mpsc::Sender<Event>, event: Event) {
     drop(events.send(event).await);
-}
-
-/// What the policy is asked about.
-pub(crate) fn request<'a>(
-    key: &'a AttemptKey,
-    fence: u64,
-    action: &'a Action,
-    timeout_ms: u64,
-    output_limit: u64,
-) -> Request<'a> {
-    Request { key, fence, action, timeout_ms, output_limit }
 }

@@ -1,9 +1,11 @@
 //! The agent's command line, for the stand-alone program and for `cortex`, which carries the agent inside.
 
 use crate::config::Config;
+use crate::consent::ConsentCommand;
 use crate::driver::Stop;
 use crate::guard;
 use crate::identity;
+use crate::policy::{Init, PolicyCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
@@ -39,6 +41,12 @@ enum Command {
     Status(identity::StatusArgs),
     /// Have systemd run the agent on this machine.
     Service(crate::service::ServiceArgs),
+    /// Write a first policy after a few questions.
+    Init(Init),
+    /// Answer what tasks need the owner of this machine for.
+    Consent(ConsentCommand),
+    /// Check the policy, and explain what it does to a command.
+    Policy(PolicyCommand),
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
@@ -106,6 +114,12 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
         Command::Leave(args) => exit(ask(identity::leave_command(args))),
         Command::Status(args) => exit(identity::status_command(&args)),
         Command::Service(args) => exit(crate::service::run(args, inside)),
+        Command::Init(init) => exit(init.run(&mut std::io::stdout().lock())),
+        Command::Consent(consent) => exit(consent.run(&mut std::io::stdout().lock())),
+        Command::Policy(policy) => match policy.run(&mut std::io::stdout().lock()) {
+            Ok(false) => ExitCode::FAILURE,
+            done => exit(done.map(drop)),
+        },
     }
 }
 
@@ -218,7 +232,7 @@ fn first_policy(config: &Config) -> Result<(), Fault> {
         Fault::new(Code::AgentUnable, format!("{}: {err}", config.policy.display()))
     };
     crate::config::prepare(&config.data_dir)?;
-    if crate::policy_file::write_starter(&config.policy).map_err(failed)? {
+    if crate::policy::write_first(&config.policy, crate::policy::STARTER).map_err(failed)? {
         tracing::info!(file = %config.policy.display(), "wrote a first policy: it allows a few reading programs; change it there");
     }
     Ok(())

@@ -64,7 +64,7 @@ pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
     if policy.is_some_and(Policy::allows_echo) {
         manifest.capabilities.push(able("echo"));
     }
-    if policy.is_some_and(|policy| !policy.programs().is_empty()) {
+    if policy.is_some_and(Policy::allows_shell) {
         manifest.capabilities.push(able("shell"));
     }
     manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));

@@ -34,24 +34,33 @@ fn open(dir: &Path) -> Result<Journal, OpenError> {
 fn draft(task: &str) -> IntentDraft {
     let text = "version = 0\n[shell]\nallow = [\"/bin/true\"]";
     let policy = Policy::parse(text, "p".into()).unwrap();
+    let there = Program {
+        path: "/bin/true".into(),
+        target: "/bin/true".into(),
+        id: FileId { dev: 1, ino: 2 },
+        setuid: false,
+    };
     let facts = Facts {
-        program: Ok(Program { path: "/bin/true".into(), id: FileId { dev: 1, ino: 2 } }),
-        cwd: Ok(PathBuf::from("/")),
+        programs: [("true".to_owned(), Ok(there))].into(),
+        cwd: Some(Ok(PathBuf::from("/"))),
         home: "/".into(),
         tmpdir: "/tmp".into(),
         agent: "i".into(),
+        ..Facts::default()
     };
-    let shell = ShellAction {
-        argv: vec![b"true".to_vec()],
-        cwd: String::new(),
-        env: vec![],
-        stdin: vec![],
-    };
+    let shell = ShellAction { argv: vec![b"true".to_vec()], ..ShellAction::default() };
     let task = TaskId::parse(task).unwrap();
     let workspace = Workspace::default_workspace();
     let (key, action) =
         (AttemptKey { task: TaskKey { workspace, task }, attempt: 1 }, Action::Shell(shell));
-    let request = Request { key: &key, fence: 7, action: &action, timeout_ms: 1, output_limit: 1 };
+    let request = Request {
+        key: &key,
+        fence: 7,
+        action: &action,
+        timeout_ms: 1,
+        output_limit: 1,
+        consent: None,
+    };
     let decision = decide(&policy, &facts, &request);
     let plan = Arc::new(decision.plan.unwrap());
     let (rule, policy) = (decision.rule, policy.digest().into());

@@ -107,20 +107,34 @@ async fn rate(journal: &Journal, records: usize, in_flight: usize) -> anyhow::Re
 fn draft(task: &str) -> anyhow::Result<IntentDraft> {
     let text = "version = 0\n[shell]\nallow = [\"/bin/true\"]";
     let policy = Policy::parse(text, "p".into()).map_err(|err| anyhow::anyhow!("{err}"))?;
+    let there = Program {
+        path: "/bin/true".into(),
+        target: "/bin/true".into(),
+        id: FileId { dev: 1, ino: 2 },
+        setuid: false,
+    };
     let facts = Facts {
-        program: Ok(Program { path: "/bin/true".into(), id: FileId { dev: 1, ino: 2 } }),
-        cwd: Ok("/".into()),
+        programs: [("true".to_owned(), Ok(there))].into(),
+        cwd: Some(Ok("/".into())),
         home: "/".into(),
         tmpdir: "/tmp".into(),
         agent: "i".into(),
+        ..Facts::default()
     };
     let argv = vec![b"true".to_vec()];
-    let shell = ShellAction { argv, cwd: String::new(), env: vec![], stdin: vec![] };
+    let shell = ShellAction { argv, ..ShellAction::default() };
     let task = TaskId::parse(task)?;
     let workspace = Workspace::default_workspace();
     let key = AttemptKey { task: TaskKey { workspace, task }, attempt: 1 };
     let action = Action::Shell(shell);
-    let request = Request { key: &key, fence: 7, action: &action, timeout_ms: 1, output_limit: 1 };
+    let request = Request {
+        key: &key,
+        fence: 7,
+        action: &action,
+        timeout_ms: 1,
+        output_limit: 1,
+        consent: None,
+    };
     let decision = decide(&policy, &facts, &request);
     let plan = Arc::new(decision.plan.context("the policy allows it")?);
     let (rule, policy) = (decision.rule, policy.digest().into());

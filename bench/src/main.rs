@@ -10,6 +10,7 @@ mod idle;
 mod journal;
 mod load;
 mod node;
+mod policy;
 mod procs;
 mod report;
 mod sample;
@@ -102,6 +103,8 @@ enum Scenario {
     TunnelAuth,
     /// The scheduler's fold alone
     Fold,
+    /// The owner's policy alone
+    Policy,
     /// Verification of journals
     Audit,
     /// The node's journal alone
@@ -110,12 +113,13 @@ enum Scenario {
     Yardstick,
 }
 
-const ALL: [Scenario; 8] = [
+const ALL: [Scenario; 9] = [
     Scenario::Echo,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
     Scenario::Fold,
+    Scenario::Policy,
     Scenario::Audit,
     Scenario::TunnelAuth,
     Scenario::Journal,
@@ -191,6 +195,9 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
     if scenario == Scenario::Fold {
         return fold::run(if bench.tiny { fold::Size::TINY } else { fold::Size::FULL });
     }
+    if scenario == Scenario::Policy {
+        return policy::run(bench.rounds, if bench.tiny { 100 } else { 20_000 });
+    }
     if scenario == Scenario::Audit {
         return audit::run(bench);
     }
@@ -204,7 +211,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Journal => journal::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
-            Scenario::Fold | Scenario::Audit => Vec::new(),
+            Scenario::Fold | Scenario::Policy | Scenario::Audit => Vec::new(),
         };
         Ok(())
     })?;

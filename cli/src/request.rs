@@ -32,6 +32,15 @@ pub(crate) struct TaskArgs {
     /// Set an environment variable for the command; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<OsString>,
+    /// Run this file's lines as a script, in place of a command; '-' is our own standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "lines")]
+    pub(crate) script: Option<PathBuf>,
+    /// Run these lines as a script, in place of a command
+    #[arg(short = 'c', value_name = "SCRIPT")]
+    pub(crate) lines: Option<String>,
+    /// Set a variable to a secret of the node, by the name its policy gives it; repeat for more
+    #[arg(long, value_name = "NAME=SECRET")]
+    pub(crate) secret_env: Vec<String>,
     /// Feed this file to the command's standard input; '-' is our own
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
@@ -66,6 +75,8 @@ pub(crate) struct TaskArgs {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Draft {
     argv: Vec<Bytes>,
+    script: String,
+    secret_env: BTreeMap<String, String>,
     echo: Option<Bytes>,
     require: Vec<String>,
     node: Option<String>,
@@ -94,8 +105,17 @@ impl Draft {
     /// # Errors
     /// For flags without '=', and for input that cannot be read or is too large.
     pub(crate) fn from_args(args: TaskArgs, argv: Vec<OsString>) -> Result<Draft, CliError> {
+        let script = script(&args)?;
+        if script.is_empty() == argv.is_empty() {
+            let why =
+                if argv.is_empty() { "there is no command" } else { "a command and a script" };
+            return Err(CliError::new(Code::Usage, why)
+                .with_hint("pass a command behind '--', or --script FILE, or -c SCRIPT"));
+        }
         let stdin = args.stdin.as_deref().map(read_stdin).transpose()?;
         Ok(Draft {
+            script,
+            secret_env: secrets(&args.secret_env)?,
             argv: argv.into_iter().map(|a| Bytes(a.into_encoded_bytes())).collect(),
             echo: None,
             require: args.require,
@@ -128,12 +148,18 @@ impl Draft {
         let node_lost_grace_ms = ms(&self.node_lost_grace)?;
         let retry = retry(self.retries, &self.retry_on, self.safe_to_repeat)?;
         let kind = match self.echo {
-            Some(_) if !self.argv.is_empty() => {
+            Some(_) if !(self.argv.is_empty() && self.script.is_empty()) => {
                 return Err(CliError::new(Code::Malformed, "a task has either argv or echo"));
             }
             Some(payload) => pb::action::Kind::Echo(pb::EchoAction { payload: payload.0 }),
             None => pb::action::Kind::Shell(pb::ShellAction {
                 argv: self.argv.into_iter().map(|a| a.0).collect(),
+                script: self.script,
+                secret_env: self
+                    .secret_env
+                    .into_iter()
+                    .map(|(name, secret)| pb::SecretEnvVar { name, secret })
+                    .collect(),
                 cwd: self.cwd.unwrap_or_default(),
                 env: self
                     .env
@@ -172,6 +198,29 @@ pub(crate) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliEr
             Some((k, v)) if !k.is_empty() => Ok((k.to_owned(), v.to_owned())),
             _ => Err(CliError::new(Code::Usage, format!("label {l:?} cannot be read"))
                 .with_hint("write --label KEY=VALUE")),
+        })
+        .collect()
+}
+
+/// The script that was named or written out.
+fn script(args: &TaskArgs) -> Result<String, CliError> {
+    let Some(path) = &args.script else { return Ok(args.lines.clone().unwrap_or_default()) };
+    if args.stdin.as_deref() == Some(Path::new("-")) && path.as_path() == Path::new("-") {
+        return Err(CliError::new(Code::Usage, "standard input cannot be both script and input"));
+    }
+    String::from_utf8(read_stdin(path)?.0)
+        .map_err(|_| CliError::new(Code::BadArgv, format!("{} is not UTF-8", path.display())))
+}
+
+fn secrets(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    given
+        .iter()
+        .map(|one| match one.split_once('=') {
+            Some((name, secret)) if !name.is_empty() && !secret.is_empty() => {
+                Ok((name.to_owned(), secret.to_owned()))
+            }
+            _ => Err(CliError::new(Code::Usage, format!("{one:?} cannot be read"))
+                .with_hint("write --secret-env NAME=SECRET")),
         })
         .collect()
 }

@@ -34,6 +34,9 @@ pub(crate) fn actor(actor: Option<&pb::Actor>) -> String {
 pub(crate) fn action(spec: Option<&pb::TaskSpec>) -> String {
     match spec.and_then(|s| s.action.as_ref()?.kind.as_ref()) {
         Some(pb::action::Kind::Echo(e)) => format!("echo of {} bytes", e.payload.len()),
+        Some(pb::action::Kind::Shell(s)) if !s.script.is_empty() => {
+            format!("sh -c {}", quote(s.script.as_bytes()))
+        }
         Some(pb::action::Kind::Shell(s)) => {
             s.argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" ")
         }

@@ -57,7 +57,8 @@ pub(crate) const PURE: [&str; 5] =
     ["cortex-model", "cortex-audit", "cortex-tunnel", "cortex-scheduler-core", "cortex-agent-core"];
 
 /// What a pure package may link beside the workspace: data, encodings, hashes.
-const PURE_LIBRARIES: [&str; 10] = [
+const PURE_LIBRARIES: [&str; 11] = [
+    "aho-corasick",
     "base64",
     "blake3",
     "bytes",

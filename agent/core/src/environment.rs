@@ -19,49 +19,125 @@ pub const ATTEMPT: &str = "CORTEX_ATTEMPT";
 /// Revision of `Started`: grows with every attempt of a task, so other systems can fence with it.
 pub const FENCE: &str = "CORTEX_FENCE";
 
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 71] = [
     "PATH",
     "HOME",
     "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "PWD",
+    "OLDPWD",
     "ENV",
     "IFS",
     "PS4",
     "SHELLOPTS",
     "BASHOPTS",
-    "VISUAL",
-    "CC",
-    "CXX",
-    "MAKEFLAGS",
-    "JAVA_TOOL_OPTIONS",
-    "GCONV_PATH",
-    "RUBYOPT",
-    "RUBYLIB",
     "CDPATH",
     "GLOBIGNORE",
     "PROMPT_COMMAND",
-    "RUSTFLAGS",
+    "ZDOTDIR",
+    "VISUAL",
+    "BROWSER",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "CC",
+    "CXX",
+    "CPP",
+    "LD",
+    "AR",
+    "AS",
+    "FC",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "GNUMAKEFLAGS",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JAVA_OPTS",
+    "JAVA_HOME",
+    "CLASSPATH",
+    "MAVEN_OPTS",
+    "GRADLE_OPTS",
+    "GCONV_PATH",
     "LOCPATH",
     "NLSPATH",
+    "TERMINFO",
+    "TERMCAP",
+    "RUSTFLAGS",
+    "RUSTDOCFLAGS",
+    "TCLLIBPATH",
+    "GOFLAGS",
+    "GOENV",
+    "GOROOT",
+    "GOPATH",
+    "GOPROXY",
+    "GOTOOLCHAIN",
+    "CURL_HOME",
+    "WGETRC",
+    "GREP_OPTIONS",
+    "TAR_OPTIONS",
+    "GZIP",
+    "XZ_OPT",
+    "BZIP2",
+    "CVS_RSH",
+    "SVN_SSH",
+    "GNUPGHOME",
+    "PSQLRC",
+    "VIMINIT",
+    "EXINIT",
+    "INPUTRC",
+    "KUBECONFIG",
 ];
-const REFUSED_PREFIXES: [&str; 18] = [
+const REFUSED_PREFIXES: [&str; 45] = [
     "LD_",
     "DYLD_",
     "GIT_",
     "BASH_",
     "PYTHON",
-    "PERL5",
+    "PERL",
     "RUBY",
     "NODE_",
     "LESS",
+    "LUA_",
+    "R_",
+    "PHP",
+    "DENO_",
+    "BUN_",
     "SSH_",
     "DBUS_",
     "DOCKER_",
     "CARGO_",
     "RUSTC",
+    "RUSTUP_",
     "NPM_CONFIG_",
+    "PNPM_",
+    "YARN_",
+    "COREPACK_",
+    "PIP_",
+    "UV_",
+    "POETRY_",
+    "CMAKE_",
+    "NIX_",
     "CORTEX_",
     "MALLOC_",
     "GLIBC_",
+    "XDG_",
+    "OPENSSL_",
+    "RIPGREP_",
+    "FZF_",
+    "RSYNC_",
+    "HG",
+    "PG",
+    "MYSQL_",
+    "AWS_",
+    "TF_",
+    "GPG_",
+    "EMACS",
+    "ZSTD_",
 ];
 const REFUSED_SUFFIXES: [&str; 3] = ["PAGER", "EDITOR", "_PROXY"];
 
@@ -72,6 +148,44 @@ pub fn is_refused(name: &str) -> bool {
     REFUSED.contains(&name.as_str())
         || REFUSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || REFUSED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Whether a pattern such as `L*` could let a refused variable through.
+#[must_use]
+pub fn may_be_refused(pattern: &str) -> bool {
+    let Some(stem) = pattern.strip_suffix('*') else { return is_refused(pattern) };
+    let stem = stem.to_ascii_uppercase();
+    let words = REFUSED.iter().chain(&REFUSED_PREFIXES);
+    is_refused(&stem) || words.into_iter().any(|word| word.starts_with(&stem))
+}
+
+/// Letters, digits and `_`, not beginning with a digit.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !name.is_empty() && name.bytes().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Variables that only the agent sets.
+#[must_use]
+pub fn is_own(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "PWD"].contains(&name.as_str())
+        || name.starts_with("CORTEX_")
+        || name.starts_with("LD_")
+        || name.starts_with("DYLD_")
+}
+
+/// What marks the processes of an attempt.
+#[must_use]
+pub fn marks(key: &AttemptKey, fence: u64, agent: &str) -> [(String, Vec<u8>); 4] {
+    [
+        (AGENT_MARK, agent.to_owned()),
+        (TASK_MARK, key.task.to_string()),
+        (ATTEMPT, key.attempt.to_string()),
+        (FENCE, fence.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.into_bytes()))
 }
 
 /// The complete environment of an attempt's process; `own` are the task's variables, checked before.
@@ -123,6 +237,12 @@ mod tests {
             "PYTHONPATH",
             "CORTEX_TASK",
             "npm_config_x",
+            "RIPGREP_CONFIG_PATH",
+            "TAR_OPTIONS",
+            "XDG_CONFIG_HOME",
+            "PERLLIB",
+            "_JAVA_OPTIONS",
+            "CFLAGS",
         ] {
             assert!(is_refused(name), "{name}");
         }

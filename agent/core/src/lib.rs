@@ -4,7 +4,9 @@
 //! Pure: no I/O, no clock, no randomness. Facts and time are arguments; effects are return values.
 #![forbid(unsafe_code)]
 
+pub mod consent;
 pub mod environment;
+pub mod mask;
 pub mod plan;
 pub mod policy;
 pub mod recovery;

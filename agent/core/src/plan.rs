@@ -3,6 +3,7 @@
 
 mod confine;
 
+use crate::policy::Secret;
 pub use confine::{Confine, Enforce, FsView, HostPort, Level, Limits, NetMode, TmpDir};
 use std::path::PathBuf;
 
@@ -50,6 +51,8 @@ pub struct ProcessPlan {
     pub confine: Confine,
     /// `TMPDIR`.
     pub tmp: TmpDir,
+    /// Values among the variables that must not be in any output.
+    pub secrets: Vec<Secret>,
 }
 
 /// Which file a path meant when it was looked at.

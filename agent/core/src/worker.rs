@@ -42,6 +42,8 @@ struct Run {
     /// Set when the intent is durable.
     deadline: Option<Tick>,
     stopping: bool,
+    /// Waits for the owner, without a slot.
+    asking: bool,
 }
 
 /// See the module.
@@ -76,10 +78,10 @@ impl Worker {
         self.slots
     }
 
-    /// Slots that neither a claim nor a running attempt holds.
+    /// Slots that neither a claim nor a running attempt holds. One that waits for the owner holds none.
     #[must_use]
     pub fn slots_free(&self) -> u32 {
-        let used = self.claims.len() + self.running.len();
+        let used = self.claims.len() + self.running.values().filter(|run| !run.asking).count();
         self.slots.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
@@ -145,6 +147,27 @@ impl Worker {
     pub fn intended(&mut self, key: &AttemptKey, timeout_ms: u64, now: Tick) {
         if let Some(run) = self.running.get_mut(key) {
             run.deadline = Some(now + timeout_ms);
+        }
+    }
+
+    /// A running attempt waits for the owner: it gives its slot back.
+    pub fn asking(&mut self, key: &AttemptKey) {
+        if let Some(run) = self.running.get_mut(key) {
+            run.asking = true;
+        }
+    }
+
+    /// The owner has agreed: the attempt takes a slot again. False: there is none at present.
+    #[must_use]
+    pub fn agreed(&mut self, key: &AttemptKey) -> bool {
+        let free = self.slots_free() > 0;
+        match self.running.get_mut(key) {
+            Some(run) if run.asking && free => {
+                run.asking = false;
+                true
+            }
+            Some(run) => !run.asking,
+            None => false,
         }
     }
 
@@ -227,6 +250,22 @@ mod tests {
         assert_eq!(worker.slots_free(), 1);
         worker.ended(&key("a"));
         assert_eq!(worker.slots_free(), 2);
+    }
+
+    #[test]
+    fn who_waits_for_the_owner_holds_no_slot_and_takes_one_again() {
+        let mut worker = Worker::new(1);
+        claim(&mut worker, "a", 1);
+        assert!(worker.go(&key("a"), 1));
+        worker.asking(&key("a"));
+        assert_eq!((worker.slots_free(), worker.running().count()), (1, 1));
+        assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Known);
+        assert_eq!(claim(&mut worker, "b", 2), OfferAnswer::Claim);
+        assert!(!worker.agreed(&key("a")));
+        worker.no_go(2);
+        assert!(worker.agreed(&key("a")));
+        assert_eq!(worker.slots_free(), 0);
+        assert!(!worker.agreed(&key("c")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Driver;
 use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
+use cortex_agent_core::Policy;
 use cortex_model::AttemptKey;
 use cortex_model::proto::OutputChunk;
 use cortex_tunnel::AgentAction;
@@ -90,6 +91,12 @@ impl Driver {
                 self.unacked.insert(key.clone());
                 self.worker.intended(&key, timeout_ms, self.ticks.now());
             }
+            Event::Asking { key } => self.worker.asking(&key),
+            Event::Agreed { key, resume } => self.resuming.push_back((key, resume)),
+            Event::Withdrawn { key } => {
+                self.worker.ended(&key);
+                self.stops.remove(&key);
+            }
             Event::Output { key, end } => self.end.output_available(&key, end),
             Event::Ended { key, result } => {
                 self.worker.ended(&key);
@@ -107,6 +114,23 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets attempts go on that the owner agreed to, as there are slots.
+    pub(super) fn resume(&mut self) {
+        while let Some((key, resume)) = self.resuming.pop_front() {
+            let over = !self.worker.running().any(|running| *running == key);
+            if over {
+                continue;
+            }
+            if !self.worker.agreed(&key) {
+                self.resuming.push_front((key, resume));
+                return;
+            }
+            let policy = self.policy.current().unwrap_or_else(|_| Arc::new(Policy::nothing()));
+            // It fails when the attempt has just been stopped.
+            resume.send(policy).ok();
         }
     }
 

@@ -12,14 +12,15 @@ pub use leaving::Stop;
 use crate::attempt::Event;
 use crate::clock::Ticks;
 use crate::config::{self, Config};
+use crate::consent::Consent;
 use crate::exec;
 use crate::journal_start;
 use crate::lock;
 use crate::manifest;
-use crate::policy_file::PolicyFile;
+use crate::policy::PolicyFile;
 use crate::start::{Started, start};
 use crate::tunnel::{Dialed, Link};
-use cortex_agent_core::Worker;
+use cortex_agent_core::{Policy, Worker};
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
 use cortex_model::limits::enrol::REFUSED_RETRY_MS;
 use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest};
@@ -27,7 +28,8 @@ use cortex_model::{AttemptKey, Fault};
 use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
 use identity::{Errand, Keeping};
 use leaving::Leaving;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -67,7 +69,7 @@ pub async fn run(mut config: Config, stop: Stop) -> Result<(), Fault> {
 }
 
 async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault> {
-    let mut policy = PolicyFile::open(&config.policy);
+    let mut policy = PolicyFile::open(&config.policy, &config.data_dir);
     let digest = policy.current().map(|policy| policy.digest().to_owned()).unwrap_or_default();
     if !started.closed {
         let opened = started.journal.session_open(&started.session, &digest).await;
@@ -89,6 +91,9 @@ struct Driver {
     probed: Manifest,
     end: AgentEnd,
     worker: Worker,
+    consent: Arc<Consent>,
+    /// What the owner agreed to and what waits for a slot.
+    resuming: VecDeque<(AttemptKey, oneshot::Sender<Arc<Policy>>)>,
     ticks: Ticks,
     link: Option<Link>,
     dialing: Option<JoinHandle<Result<Dialed, Fault>>>,
@@ -146,6 +151,7 @@ impl Driver {
         let (events, happened) = mpsc::channel(EVENTS);
         let worker = Worker::new(config.slots);
         let audit = audit::Audit::new(&started.journal);
+        let consent = Consent::start(&config.data_dir, &started.mark);
         Self {
             audit,
             config,
@@ -154,6 +160,8 @@ impl Driver {
             probed,
             end,
             worker,
+            consent,
+            resuming: VecDeque::new(),
             ticks: Ticks::new(),
             link: None,
             dialing: None,
@@ -173,6 +181,7 @@ impl Driver {
     async fn serve(&mut self, stop: &Stop) {
         let mut leaving = Leaving::No;
         loop {
+            self.resume();
             self.settle();
             let done = self.worker.running().next().is_none() && self.all_heard();
             let late = leaving.until().is_some_and(|until| Instant::now() >= until);

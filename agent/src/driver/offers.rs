@@ -1,13 +1,13 @@
 //! Offers, Go, queries and cancels: the worker's books are asked, the machine gets the answer.
 
 use super::Driver;
-use crate::attempt::{Job, request};
+use crate::attempt::Job;
 use crate::exec::Stop;
-use crate::facts;
+use crate::facts::Scene;
 use crate::start::key;
-use cortex_agent_core::{Facts, OfferAnswer, Phase, Policy, decide};
+use cortex_agent_core::policy::Machine;
+use cortex_agent_core::{OfferAnswer, Phase, Policy};
 use cortex_model::proto::{BusyReason, Cancel, Error, Go, Offer, Query};
-use cortex_model::task::Action;
 use cortex_model::{Actor, AttemptKey, Code, Fault, TaskSpec, wire};
 use cortex_tunnel::ClaimResult;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(super) struct Parsed {
     actor: Option<Actor>,
     timeout_ms: u64,
     output_limit: u64,
+    deadline_ms: Option<u64>,
 }
 
 impl Parsed {
@@ -33,7 +34,8 @@ impl Parsed {
         let or = |given: u64, own: u64| if given == 0 { own } else { given };
         let timeout_ms = or(offer.run_timeout_ms, spec.run_timeout());
         let output_limit = or(offer.output_limit_bytes, spec.output_limit());
-        Ok(Self { spec, actor, timeout_ms, output_limit })
+        let deadline_ms = Some(offer.deadline_at_ms).filter(|at| *at > 0);
+        Ok(Self { spec, actor, timeout_ms, output_limit, deadline_ms })
     }
 }
 
@@ -94,24 +96,24 @@ impl Driver {
             tracing::warn!(%attempt, "a Go without a claim is ignored");
             return;
         };
-        let Parsed { spec, actor, timeout_ms, output_limit } = parsed;
-        let facts = self.facts(&spec.action);
-        let request = request(attempt, go.fence, &spec.action, timeout_ms, output_limit);
+        let Parsed { spec, actor, timeout_ms, output_limit, deadline_ms } = parsed;
         // A policy that broke since the claim allows nothing.
-        let policy = self.policy.current();
-        let decision = match &policy {
-            Ok(policy) => decide(policy, &facts, &request),
-            Err(_) => decide(&Policy::nothing(), &facts, &request),
-        };
-        tracing::debug!(%attempt, effect = ?decision.effect, trail = ?decision.trail, "decided");
+        let policy = self.policy.current().unwrap_or_else(|_| Arc::new(Policy::nothing()));
+        let scene = self.scene(&policy, attempt);
         let (sender, stop) = oneshot::channel();
         self.stops.insert(attempt.clone(), sender);
         let job = Job {
             key: attempt.clone(),
             fence: go.fence,
             actor,
-            policy: policy.map(|policy| policy.digest().to_owned()).unwrap_or_default(),
             floor: crate::journal::read_floor(&go.audit_floor),
+            action: spec.action,
+            timeout_ms,
+            output_limit,
+            policy,
+            scene,
+            consent: Arc::clone(&self.consent),
+            deadline_ms,
             journal: self.started.journal.clone(),
             spool: self.own(attempt, output_limit),
             mark: self.started.mark.clone(),
@@ -119,21 +121,18 @@ impl Driver {
             stop,
             events: self.events.clone(),
         };
-        tokio::spawn(job.run(decision, spec.action));
+        tokio::spawn(job.run());
     }
 
-    fn facts(&self, action: &Action) -> Facts {
-        let tmpdir = self.config.data_dir.join("tmp");
-        let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
-        let (program, cwd) = match action {
-            Action::Echo { .. } => (Err(String::new()), Ok(tmpdir.clone())),
-            Action::Shell(shell) => {
-                let name = shell.argv.first().map(Vec::as_slice).unwrap_or_default();
-                (facts::resolve_program(name), facts::resolve_cwd(&shell.cwd, &tmpdir))
-            }
+    /// What an attempt is decided on and started with, beside the task.
+    fn scene(&self, policy: &Policy, attempt: &AttemptKey) -> Scene {
+        let tmp = self.config.data_dir.join("tmp");
+        // Policies of version 0 know one directory for all.
+        let tmpdir = match policy.version() {
+            0 => tmp,
+            _ => tmp.join(format!("{}.{}", attempt.task.task, attempt.attempt)),
         };
-        let tmpdir = tmpdir.to_string_lossy().into_owned();
-        Facts { program, cwd, home, tmpdir, agent: self.started.mark.clone() }
+        Scene { tmpdir, mark: self.started.mark.clone(), machine: Machine::default() }
     }
 
     pub(super) fn query(&mut self, query: &Query) {

@@ -53,7 +53,7 @@ impl Bench {
     ) -> (Outcome, Arc<Spool>) {
         let sh = crate::facts::resolve_program(b"sh").unwrap();
         let argv = [&b"sh"[..], b"-c", script.as_bytes()].map(<[u8]>::to_vec).to_vec();
-        let shell = ShellAction { argv, cwd: String::new(), env: vec![], stdin: stdin.to_vec() };
+        let shell = ShellAction { argv, stdin: stdin.to_vec(), ..ShellAction::default() };
         self.launch(task, sh, shell, stop).await
     }
 
@@ -67,11 +67,12 @@ impl Bench {
         let text = format!("version = 0\n[shell]\nallow = [{:?}]", program.path);
         let policy = Policy::parse(&text, String::new()).unwrap();
         let facts = Facts {
-            program: Ok(program),
-            cwd: Ok(self.dir.path().to_owned()),
+            programs: [(String::from_utf8_lossy(&shell.argv[0]).into_owned(), Ok(program))].into(),
+            cwd: Some(Ok(self.dir.path().to_owned())),
             home: "/".into(),
             tmpdir: "/tmp".into(),
             agent: MARK.into(),
+            ..Facts::default()
         };
         let (key, action) = (key(task), Action::Shell(shell));
         let request = Request {
@@ -80,6 +81,7 @@ impl Bench {
             action: &action,
             timeout_ms: 60,
             output_limit: u64::MAX,
+            consent: None,
         };
         let decision = decide(&policy, &facts, &request);
         let plan = Arc::new(decision.plan.unwrap());
@@ -146,7 +148,7 @@ async fn a_program_that_cannot_be_executed_is_spawn_failed_and_nothing_ran() {
     std::fs::set_permissions(&file, mode).unwrap();
     let program = crate::facts::resolve_program(file.as_os_str().as_bytes()).unwrap();
     let argv = vec![b"x".to_vec()];
-    let shell = ShellAction { argv, cwd: String::new(), env: vec![], stdin: vec![] };
+    let shell = ShellAction { argv, ..ShellAction::default() };
     let (_keep, stop) = oneshot::channel();
     let (outcome, _) = bench.launch("a", program, shell, stop).await;
     let Ending::SpawnFailed(error) = outcome.ending else { panic!("{:?}", outcome.ending) };

@@ -165,6 +165,10 @@ impl RefusalDraft {
     pub(crate) fn record(&self, sealer: &mut Sealer<'_>) -> Result<Record, WriteError> {
         let (op, argv) = match &self.action {
             Action::Echo { .. } => ("echo", None),
+            Action::Shell(shell) if shell.argv.is_empty() => {
+                let script = [b"sh".to_vec(), b"-c".to_vec(), shell.script.clone().into_bytes()];
+                ("process.exec", Some(sealer.list("argv", &script)?))
+            }
             Action::Shell(shell) => ("process.exec", Some(sealer.list("argv", &shell.argv)?)),
         };
         let refusal = record::Refusal {

@@ -7,6 +7,7 @@
 mod file;
 mod frame;
 
+use cortex_agent_core::mask::{Mask, MaskedStream};
 use cortex_model::limits::{INLINE_OUTPUT_MAX, OUTPUT_CHUNK_MAX};
 use cortex_model::task::OutputChunk;
 use cortex_model::task::{OutputSummary, Stream};
@@ -46,6 +47,8 @@ struct Inner {
     /// Nothing is kept any more: the disk refused.
     broken: bool,
     kept: Kept,
+    /// Take secret values out of the two streams.
+    masks: Option<[MaskedStream; 2]>,
 }
 
 /// What is in the file, or goes into the outcome.
@@ -124,8 +127,15 @@ impl SpoolDir {
         file: Option<SpoolFile>,
         kept: Kept,
     ) -> Arc<Spool> {
-        let inner =
-            Inner { file, pending: Vec::new(), pending_bytes: 0, limit, broken: false, kept };
+        let inner = Inner {
+            file,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            limit,
+            broken: false,
+            kept,
+            masks: None,
+        };
         let path = self.dir.join(name(key));
         Arc::new(Spool { owner: Arc::clone(self), path, inner: Mutex::new(inner) })
     }
@@ -136,9 +146,19 @@ impl Spool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on secret values are taken out of what is written, before anything is kept.
+    pub fn mask(&self, mask: &Mask) {
+        self.lock().masks = Some([mask.stream(), mask.stream()]);
+    }
+
     /// Takes what the process wrote. True: a whole chunk waits, call `flush`.
     pub fn append(&self, stream: Stream, data: &[u8]) -> bool {
         let mut inner = self.lock();
+        let masked = inner.masks.as_mut().map(|masks| masks[at(stream)].push(data));
+        self.keep(&mut inner, stream, masked.as_deref().unwrap_or(data))
+    }
+
+    fn keep(&self, inner: &mut Inner, stream: Stream, data: &[u8]) -> bool {
         let total = inner.kept.total() + inner.pending_bytes;
         let room = if inner.broken || self.owner.is_full() {
             0
@@ -202,6 +222,13 @@ impl Spool {
     /// otherwise everything is in the file and `sync` must follow.
     pub fn finish(&self) -> Finished {
         let mut inner = self.lock();
+        // What was held back because it began like a secret.
+        if let Some(mut masks) = inner.masks.take() {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let held = masks[at(stream)].finish();
+                self.keep(&mut inner, stream, &held);
+            }
+        }
         let inline = inner.file.is_none() && inner.pending_bytes <= INLINE_OUTPUT_MAX as u64;
         if !inline {
             drop(inner);
@@ -297,6 +324,13 @@ impl Kept {
 
     fn total(&self) -> u64 {
         self.stdout.1 + self.stderr.1
+    }
+}
+
+fn at(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
     }
 }
 

@@ -49,6 +49,34 @@ fn small_output_that_was_never_flushed_goes_inline_and_makes_no_file() {
 }
 
 #[test]
+fn a_secret_that_is_cut_in_two_is_in_no_file_and_no_outcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
+    let secret = cortex_agent_core::policy::Secret(b"hunter2-hunter2".to_vec());
+    let mask = Mask::new([&secret]).unwrap().unwrap();
+    for flushed in [false, true] {
+        let spool = spools.create(&key(if flushed { "b" } else { "a" }), u64::MAX);
+        spool.mask(&mask);
+        spool.append(Stream::Stdout, b"a hunter2");
+        spool.append(Stream::Stderr, b"err hunter");
+        if flushed {
+            spool.flush();
+        }
+        spool.append(Stream::Stdout, b"-hunter2 b");
+        let done = spool.finish();
+        let mut found: Vec<(Stream, Vec<u8>)> = all(&spool, 64);
+        found.extend(done.inline.iter().map(|chunk| (chunk.stream, chunk.data.to_vec())));
+        let of = |wanted: Stream| -> Vec<u8> {
+            let found = found.iter().filter(|(stream, _)| *stream == wanted);
+            found.flat_map(|(_, data)| data.clone()).collect()
+        };
+        assert_eq!(of(Stream::Stdout), b"a *** b");
+        assert_eq!(of(Stream::Stderr), b"err hunter");
+        assert_eq!(done.summary.stdout_sha256, sha256(b"a *** b"));
+    }
+}
+
+#[test]
 fn large_output_is_read_back_in_order_at_any_offset() {
     let dir = tempfile::tempdir().unwrap();
     let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();

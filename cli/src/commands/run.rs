@@ -32,6 +32,7 @@ Examples:
   cortex run --require os=linux --require 'python>=3.10' -- python3 -c 'print(1)'
   cortex run --key nightly-2026-11-23 --timeout 2h --retries 2 --retry-on exit -- make nightly
   cortex run --stdin notes.txt -- wc -w
+  cortex run -c 'cd /srv && ls -l | head'
   cortex run --detach --label team=web -- sh -c 'sleep 60'")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -40,7 +41,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     detach: bool,
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "ARGV")]
+    #[arg(last = true, required_unless_present_any = ["script", "lines"], value_name = "ARGV")]
     argv: Vec<OsString>,
 }
 

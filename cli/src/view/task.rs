@@ -111,8 +111,17 @@ impl From<&pb::TaskSpec> for Spec {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Action {
-    Echo { payload: Bytes },
-    Shell { argv: Vec<Bytes>, cwd: Option<String>, env: Vec<Variable>, stdin: Bytes },
+    Echo {
+        payload: Bytes,
+    },
+    Shell {
+        argv: Vec<Bytes>,
+        script: Option<String>,
+        cwd: Option<String>,
+        env: Vec<Variable>,
+        secret_env: BTreeMap<String, String>,
+        stdin: Bytes,
+    },
     Unknown,
 }
 
@@ -129,6 +138,12 @@ impl From<Option<&pb::action::Kind>> for Action {
             Some(pb::action::Kind::Echo(e)) => Action::Echo { payload: Bytes(e.payload.clone()) },
             Some(pb::action::Kind::Shell(s)) => Action::Shell {
                 argv: s.argv.iter().cloned().map(Bytes).collect(),
+                script: text(&s.script),
+                secret_env: s
+                    .secret_env
+                    .iter()
+                    .map(|v| (v.name.clone(), v.secret.clone()))
+                    .collect(),
                 cwd: text(&s.cwd),
                 env: s
                     .env

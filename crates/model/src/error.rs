@@ -147,6 +147,27 @@ codes! {
     AuditQuarantined = "CX-1503", Precondition, false, "look at the evidence with 'cortex audit show NODE', then 'cortex audit settle'", "The node's journal contradicts what was countersigned, so it gets no work.";
     Internal = "CX-0901", Internal, false, "this is a defect: please report it with the server's log", "Something happened that should not be possible.";
     Quarantined = "CX-0902", Internal, false, "its history breaks an invariant; see 'cortex task history' and report it", "The task's history is inconsistent, so nothing more is done with it.";
+    PolicyUnusable = "CX-1001", Unavailable, true, "correct the policy file; 'cortex-agent policy check' says what is wrong, and the agent looks again by itself", "The node's policy file cannot be used, so the agent takes no work.";
+    FlagNotAllowed = "CX-1002", Forbidden, false, "leave the option out, or ask the node's owner to list it in the rule", "The rule that is nearest does not list an option of the command.";
+    PathDenied = "CX-1003", Forbidden, false, "name a path inside the roots of the node's policy that it does not hide or protect", "The command names a path that the node's policy does not open.";
+    WrapperNotAllowed = "CX-1004", Forbidden, false, "submit the inner command itself", "The program runs whatever it is given, and no rule names it.";
+    BuiltinNotAllowed = "CX-1005", Forbidden, false, "use variables of the task instead of 'export', and separate tasks instead of 'eval', 'source' or 'exec'", "The script uses a command of the shell that changes what the following ones mean.";
+    OpaqueScript = "CX-1006", Forbidden, false, "write plain commands joined by '&&', '||', '|' or ';', without variables, loops and substitutions", "The script cannot be looked into.";
+    RuleDenies = "CX-1007", Forbidden, false, "the owner wrote this rule on purpose; ask them", "A rule of the node's policy denies this.";
+    RequestRefused = "CX-1008", Forbidden, false, "send a shorter command, in UTF-8, without NUL bytes", "The command has a form that is never decided about.";
+    SandboxUnavailable = "CX-1009", Forbidden, false, "see what 'cortex-agent doctor' says on the node", "The node cannot enforce what its policy demands.";
+    LimitUnenforceable = "CX-1010", Forbidden, false, "the owner can set limits.enforce to \"best-effort\", or give the agent a cgroup", "The node cannot hold a limit exactly, and its policy insists on it.";
+    SecretUnavailable = "CX-1011", Forbidden, false, "the owner names secrets in env.secrets of the policy, as file:PATH or keyring:NAME", "A secret that the command needs is not available on the node.";
+    ProgramNotTrusted = "CX-1012", Forbidden, false, "name the program by its name alone, or ask the owner for a rule with @root/FILE", "The program lies where the policy does not look for programs, or leads to a file that tasks can write.";
+    RightsDiffer = "CX-1013", Forbidden, false, "submit the commands as separate tasks", "Commands of one script have rules that give different networks or secrets.";
+    ConsentNeeded = "CX-1201", Forbidden, false, "the owner answers on the node, with 'cortex-agent consent'", "The node's owner must agree first.";
+    ConsentRefused = "CX-1202", Forbidden, false, "talk to the node's owner", "The node's owner said no.";
+    ConsentTimedOut = "CX-1203", Forbidden, false, "ask again when the owner is there", "The node's owner did not answer in time.";
+    ConsentUnavailable = "CX-1204", Forbidden, false, "the owner can name a channel in the policy: consent.channels = [\"socket\"]", "The owner would have to agree, and cannot be asked on this node.";
+    ConsentQueueFull = "CX-1205", Forbidden, false, "ask again when the owner has answered what waits", "Too many questions wait for the node's owner.";
+    ConsentNotYours = "CX-1206", Forbidden, false, "answer from a terminal of your own on the node", "Whoever answers could be a task of the agent, or somebody else.";
+    ConsentNotFound = "CX-1207", NotFound, false, "see what waits with 'cortex-agent consent list'", "There is no such question or grant.";
+    ConsentBadAnswer = "CX-1208", Invalid, false, "look at the whole question with 'cortex-agent consent show ID', and type the code it shows", "An answer is not complete, so it counts for nothing.";
 }
 
 /// An error with its code, what went wrong and what to do about it.

@@ -152,6 +152,41 @@ pub const EXPLAIN_NODES_MAX: usize = 20;
 /// Attempts a hello may list.
 pub const KNOWN_ATTEMPTS_MAX: usize = 10_000;
 
+// The owner's policy.
+
+/// Largest policy file, bytes.
+pub const POLICY_FILE_MAX: u64 = 1024 * 1024;
+/// Most rules of a policy.
+pub const POLICY_RULES_MAX: usize = 1_000;
+/// Most subcommands or flags that one rule lists.
+pub const POLICY_RULE_WORDS_MAX: usize = 1_000;
+/// Longest script, or argv with all its words, that is decided about, bytes. Longer: denied, nobody is asked.
+pub const SCRIPT_MAX: usize = 128 * 1024;
+/// Most commands of a script. More: denied, nobody is asked.
+pub const SCRIPT_COMMANDS_MAX: usize = 64;
+/// Most names that the patterns of a script may stand for. More: denied.
+pub const GLOB_HITS_MAX: usize = 1_000;
+/// Most working directories that a command of a script may have, by the ways that lead to it. More: opaque.
+pub const SCRIPT_DIRS_MAX: usize = 8;
+/// Most files looked at below the roots for names that are hidden or protected. More: denied, with advice.
+pub const VIEW_WALK_MAX: usize = 200_000;
+/// Questions that may wait for the owner. More: denied.
+pub const CONSENT_QUEUE_MAX: usize = 20;
+/// Answers remembered at a time. More: the answer counts once.
+pub const CONSENT_GRANTS_MAX: usize = 1_000;
+/// Longest that an answer may be remembered, milliseconds.
+pub const CONSENT_GRANT_MAX_MS: u64 = 30 * 86_400_000;
+/// Times that a remembered answer counts at most.
+pub const CONSENT_GRANT_USES: u32 = 1_000;
+/// Lines of a question that are shown before the owner must ask for the rest.
+pub const CONSENT_LINES_SHOWN: usize = 40;
+/// Longest line on the owner's socket, bytes.
+pub const CONSENT_LINE_MAX: usize = 64 * 1024;
+/// Connections on the owner's socket at a time; further ones are closed.
+pub const CONSENT_PEERS_MAX: usize = 16;
+/// Most places that are hidden or protected because of their name. More: denied, with advice.
+pub const VIEW_NAMES_MAX: usize = 4_000;
+
 const _: () = assert!(SPEC_MAX + 32 * 1024 <= COMMIT_MAX);
 const _: () = assert!(ECHO_MAX + INLINE_OUTPUT_MAX < SPEC_MAX);
 const _: () = assert!(INLINE_OUTPUT_MAX < COMMIT_MAX / 2);

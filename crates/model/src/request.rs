@@ -23,6 +23,16 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
             let env = env.into_iter().flat_map(|(n, v)| [n.as_bytes(), v.as_slice()]);
             f.push(("shell.env", list(env)));
             f.push(("shell.stdin", s.stdin.clone()));
+            // Younger than the version: left out where they are empty, so that older requests keep their hash.
+            if !s.script.is_empty() {
+                f.push(("shell.script", s.script.clone().into_bytes()));
+            }
+            if !s.secret_env.is_empty() {
+                let mut secrets: Vec<_> = s.secret_env.iter().collect();
+                secrets.sort();
+                let parts = secrets.into_iter().flat_map(|(n, r)| [n.as_bytes(), r.as_bytes()]);
+                f.push(("shell.secret_env", list(parts)));
+            }
         }
     }
     let require: Vec<String> = spec.require.iter().map(ToString::to_string).collect();
@@ -111,9 +121,7 @@ mod tests {
         TaskSpec {
             action: Action::Shell(ShellAction {
                 argv: argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
-                cwd: String::new(),
-                env: Vec::new(),
-                stdin: Vec::new(),
+                ..ShellAction::default()
             }),
             require: Default::default(),
             node: None,
@@ -133,6 +141,24 @@ mod tests {
         let hex: String =
             hash(&spec(&["uname", "-a"])).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, "85ba524711e622cb294a320c066f8e266728d6e4510cbe4f31bfd30087975792");
+    }
+
+    #[test]
+    fn a_script_and_the_names_of_secrets_count() {
+        let shell = |script: &str, secrets: &[(&str, &str)]| {
+            let mut spec = spec(&[]);
+            let own = |(n, s): &(&str, &str)| ((*n).to_owned(), (*s).to_owned());
+            spec.action = Action::Shell(ShellAction {
+                script: script.to_owned(),
+                secret_env: secrets.iter().map(own).collect(),
+                ..ShellAction::default()
+            });
+            hash(&spec)
+        };
+        assert_ne!(shell("ls", &[]), shell("id", &[]));
+        assert_ne!(shell("ls", &[]), shell("ls", &[("A", "b")]));
+        assert_ne!(shell("ls", &[("A", "b")]), shell("ls", &[("A", "c")]));
+        assert_eq!(shell("ls", &[("A", "b"), ("C", "d")]), shell("ls", &[("C", "d"), ("A", "b")]));
     }
 
     #[test]

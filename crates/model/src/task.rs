@@ -42,17 +42,21 @@ pub enum Action {
     Shell(ShellAction),
 }
 
-/// One program with its surroundings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One program, or one script, with its surroundings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShellAction {
-    /// Program and arguments, raw bytes without NUL, at least one.
+    /// Program and arguments, raw bytes without NUL, at least one unless there is a script.
     pub argv: Vec<Vec<u8>>,
+    /// Lines for a shell, in place of `argv`; empty when there is none.
+    pub script: String,
     /// Absolute working directory, or empty for the agent's default.
     pub cwd: String,
     /// Variables, in the order given, names unique.
     pub env: Vec<(String, Vec<u8>)>,
     /// Standard input.
     pub stdin: Vec<u8>,
+    /// Variables whose values the node reads from its own secrets: name, and what the node's policy calls the secret.
+    pub secret_env: Vec<(String, String)>,
 }
 
 /// What may be retried.

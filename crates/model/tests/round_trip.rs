@@ -25,6 +25,8 @@ fn spec(argv: Vec<Vec<u8>>, timeout: u64, stdin: Vec<u8>) -> TaskSpec {
             cwd: "/tmp".into(),
             env: vec![("A".into(), vec![1, 255])],
             stdin,
+            secret_env: vec![("B".into(), "token".into())],
+            ..ShellAction::default()
         }),
         require: ["python>=3.10", "os=linux"]
             .iter()

@@ -40,10 +40,10 @@ pub struct EchoAction {
     #[prost(bytes = "vec", tag = "1")]
     pub payload: ::prost::alloc::vec::Vec<u8>,
 }
-/// Runs one program, with nothing between it and its arguments.
+/// Runs one program, with nothing between it and its arguments, or a script.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShellAction {
-    /// Program and arguments, never passed through a shell. Each element is raw bytes without NUL.
+    /// Program and arguments, never passed through a shell. Each element is raw bytes without NUL. Empty when there is a script.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// Absolute working directory; empty means the agent's default.
@@ -55,6 +55,22 @@ pub struct ShellAction {
     /// Fed to standard input, then closed. Empty means no input.
     #[prost(bytes = "vec", tag = "4")]
     pub stdin: ::prost::alloc::vec::Vec<u8>,
+    /// Lines for a shell, in place of `argv`: UTF-8 without NUL, up to 128 KiB. The node runs its own rendering of them, or nothing.
+    #[prost(string, tag = "5")]
+    pub script: ::prost::alloc::string::String,
+    /// Variables whose values the node reads from its own secrets.
+    #[prost(message, repeated, tag = "6")]
+    pub secret_env: ::prost::alloc::vec::Vec<SecretEnvVar>,
+}
+/// A variable whose value never leaves the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretEnvVar {
+    /// Letters, digits and '_', not beginning with a digit.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What the node's policy calls the secret.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
 }
 /// A variable of the environment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

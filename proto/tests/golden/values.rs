@@ -25,6 +25,7 @@ pub(crate) fn shell_spec() -> TaskSpec {
         cwd: "/srv/data".into(),
         env: vec![env],
         stdin: b"line\n".to_vec(),
+        ..ShellAction::default()
     };
     TaskSpec {
         action: Some(Action { kind: Some(action::Kind::Shell(shell)) }),

@@ -25,17 +25,31 @@ fn key(task: &str) -> AttemptKey {
 
 fn draft(task: &str) -> IntentDraft {
     let policy = Policy::parse("version = 0\n[shell]\nallow = [\"/bin/ls\"]", "p".into()).unwrap();
+    let there = Program {
+        path: "/bin/ls".into(),
+        target: "/bin/ls".into(),
+        id: FileId { dev: 1, ino: 2 },
+        setuid: false,
+    };
     let facts = Facts {
-        program: Ok(Program { path: "/bin/ls".into(), id: FileId { dev: 1, ino: 2 } }),
-        cwd: Ok(PathBuf::from("/")),
+        programs: [("ls".to_owned(), Ok(there))].into(),
+        cwd: Some(Ok(PathBuf::from("/"))),
         home: "/root".into(),
         tmpdir: "/tmp".into(),
         agent: "i".into(),
+        ..Facts::default()
     };
     let argv = vec![b"ls".to_vec(), b"secret-argument".to_vec()];
-    let shell = ShellAction { argv, cwd: String::new(), env: vec![], stdin: b"in".to_vec() };
+    let shell = ShellAction { argv, stdin: b"in".to_vec(), ..ShellAction::default() };
     let (key, action) = (key(task), Action::Shell(shell));
-    let request = Request { key: &key, fence: 7, action: &action, timeout_ms: 1, output_limit: 1 };
+    let request = Request {
+        key: &key,
+        fence: 7,
+        action: &action,
+        timeout_ms: 1,
+        output_limit: 1,
+        consent: None,
+    };
     let decision = decide(&policy, &facts, &request);
     IntentDraft {
         fence: 7,

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(200);
     after_help = r#"Prints the id of each task. Of a file every line is checked before anything is submitted, and the same file may be
 submitted again: lines that were accepted are recognised by their key.
 
-A line of a task file is one JSON object with these fields, of which only argv (or echo) is required:
-  argv, echo, require, node, key, cwd, env, stdin, timeout, deadline, node_lost_grace, priority,
+A line of a task file is one JSON object with these fields, of which only argv (or script, or echo) is required:
+  argv, script, secret_env, echo, require, node, key, cwd, env, stdin, timeout, deadline, node_lost_grace, priority,
   safe_to_repeat, retries, retry_on, labels      (bytes that are not UTF-8 as {"b64":"..."})
 
 Examples:
@@ -40,7 +40,7 @@ pub(crate) struct SubmitArgs {
     task: TaskArgs,
     /// Submit every line of this JSON-lines file; '-' is our own standard input
     #[arg(short, long, value_name = "FILE", conflicts_with_all = [
-        "argv", "require", "node", "key", "cwd", "env", "stdin", "timeout", "deadline", "node_lost_grace",
+        "argv", "script", "lines", "secret_env", "require", "node", "key", "cwd", "env", "stdin", "timeout", "deadline", "node_lost_grace",
         "priority", "safe_to_repeat", "retries", "retry_on", "label",
     ])]
     file: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "NAME", requires = "file")]
     batch: Option<String>,
     /// The program and its arguments
-    #[arg(last = true, required_unless_present = "file", value_name = "ARGV")]
+    #[arg(last = true, required_unless_present_any = ["file", "script", "lines"], value_name = "ARGV")]
     argv: Vec<OsString>,
 }
 

@@ -128,8 +128,21 @@ fn shell(s: pb::ShellAction) -> Result<ShellAction, Fault> {
     if s.argv.len() > ARGV_MAX {
         return Err(too_large("argv", s.argv.len(), ARGV_MAX));
     }
-    if s.argv.first().is_none_or(Vec::is_empty) {
-        return Err(Fault::new(Code::BadArgv, "argv is empty"));
+    match (s.argv.first(), s.script.is_empty()) {
+        (None | Some(_), false) if !s.argv.is_empty() => {
+            return Err(Fault::new(Code::BadArgv, "a task has either argv or a script"));
+        }
+        (None, true) => return Err(Fault::new(Code::BadArgv, "argv is empty")),
+        (Some(program), true) if program.is_empty() => {
+            return Err(Fault::new(Code::BadArgv, "argv is empty"));
+        }
+        (None | Some(_), _) => {}
+    }
+    if s.script.len() > SCRIPT_MAX {
+        return Err(too_large("the script", s.script.len(), SCRIPT_MAX));
+    }
+    if s.script.contains('\0') {
+        return Err(Fault::new(Code::BadArgv, "the script has a NUL byte"));
     }
     if s.argv.iter().any(|a| a.contains(&0)) {
         return Err(Fault::new(Code::BadArgv, "an argument has a NUL byte"));
@@ -137,30 +150,38 @@ fn shell(s: pb::ShellAction) -> Result<ShellAction, Fault> {
     if !s.cwd.is_empty() && (!s.cwd.starts_with('/') || s.cwd.contains('\0')) {
         return Err(Fault::new(Code::BadCwd, format!("{:?} is not an absolute path", s.cwd)));
     }
-    if s.env.len() > ENV_MAX {
-        return Err(too_large("the environment", s.env.len(), ENV_MAX));
+    if s.env.len() + s.secret_env.len() > ENV_MAX {
+        let count = s.env.len() + s.secret_env.len();
+        return Err(too_large("the environment", count, ENV_MAX));
     }
-    let mut names = BTreeSet::new();
-    for v in &s.env {
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let named = !v.name.is_empty()
-            && v.name.chars().all(good)
-            && !v.name.starts_with(|c: char| c.is_ascii_digit());
-        if !named || v.value.contains(&0) {
-            return Err(Fault::new(
-                Code::BadEnvironment,
-                format!("environment variable {:?} cannot be set", v.name),
-            ));
-        }
-        if !names.insert(v.name.as_str()) {
-            return Err(Fault::new(
-                Code::BadEnvironment,
-                format!("environment variable {:?} is set twice", v.name),
-            ));
-        }
-    }
+    check_env(&s)?;
     let env = s.env.into_iter().map(|v| (v.name, v.value)).collect();
-    Ok(ShellAction { argv: s.argv, cwd: s.cwd, env, stdin: s.stdin })
+    let secret_env = s.secret_env.into_iter().map(|v| (v.name, v.secret)).collect();
+    Ok(ShellAction { argv: s.argv, script: s.script, cwd: s.cwd, env, stdin: s.stdin, secret_env })
+}
+
+/// Names are good, and each is set once, as a value or as a secret.
+fn check_env(s: &pb::ShellAction) -> Result<(), Fault> {
+    let bad = |name: &str, why: &str| {
+        Fault::new(Code::BadEnvironment, format!("environment variable {name:?} {why}"))
+    };
+    let values = s.env.iter().map(|v| (v.name.as_str(), !v.value.contains(&0)));
+    let secret = |name: &str| !name.is_empty() && name.len() <= LABEL_MAX && !name.contains('\0');
+    let secrets = s.secret_env.iter().map(|v| (v.name.as_str(), secret(&v.secret)));
+    let mut names = BTreeSet::new();
+    for (name, usable) in values.chain(secrets) {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let named = !name.is_empty()
+            && name.chars().all(good)
+            && !name.starts_with(|c: char| c.is_ascii_digit());
+        if !named || !usable {
+            return Err(bad(name, "cannot be set"));
+        }
+        if !names.insert(name) {
+            return Err(bad(name, "is set twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads who asked.
@@ -287,6 +308,12 @@ impl From<&TaskSpec> for pb::TaskSpec {
                     .map(|(n, v)| pb::EnvVar { name: n.clone(), value: v.clone() })
                     .collect(),
                 stdin: sh.stdin.clone(),
+                script: sh.script.clone(),
+                secret_env: sh
+                    .secret_env
+                    .iter()
+                    .map(|(n, s)| pb::SecretEnvVar { name: n.clone(), secret: s.clone() })
+                    .collect(),
             }),
         };
         pb::TaskSpec {

@@ -1,0 +1,150 @@
+//! Decisions as text tables that an owner can read: `policy/*.txt`, explained in `policy/README.md`.
+
+mod machine;
+
+use cortex_agent_core::policy::{Decision, Policy, Request, decide};
+use cortex_model::task::ShellAction;
+use cortex_model::{Action, AttemptKey, TaskId, TaskKey, Workspace};
+use machine::World;
+
+fn key() -> AttemptKey {
+    let task = TaskId::parse("t").unwrap();
+    AttemptKey { task: TaskKey { workspace: Workspace::default_workspace(), task }, attempt: 1 }
+}
+
+fn run(world: &World, policy: &Policy, shell: ShellAction, cwd: &str) -> Decision {
+    let (key, action) = (key(), Action::Shell(shell));
+    let facts = world.facts(policy, &action, cwd);
+    let request = Request {
+        key: &key,
+        fence: 1,
+        action: &action,
+        timeout_ms: 1_000,
+        output_limit: 1_000,
+        consent: None,
+    };
+    decide(policy, &facts, &request)
+}
+
+/// Words, held together by single quotes.
+fn words(text: &str) -> Vec<String> {
+    let (mut all, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
+    for c in text.trim().chars() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                any = true;
+            }
+            ' ' if !quoted => {
+                if any {
+                    all.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            c => {
+                word.push(c);
+                any = true;
+            }
+        }
+    }
+    if any {
+        all.push(word);
+    }
+    all
+}
+
+fn script(text: &str) -> String {
+    let signs = [
+        ("\\n", "\n"),
+        ("\\r", "\r"),
+        ("\\t", "\t"),
+        ("\\v", "\u{b}"),
+        ("\\f", "\u{c}"),
+        ("\\0", "\0"),
+    ];
+    signs.iter().fold(text.to_owned(), |text, (sign, c)| text.replace(sign, c))
+}
+
+fn request(text: &str) -> (ShellAction, String) {
+    let (mut shell, mut cwd, mut rest) = (ShellAction::default(), String::new(), text.trim_start());
+    loop {
+        let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
+        if let Some(dir) = first.strip_prefix("cwd=") {
+            dir.clone_into(&mut cwd);
+        } else if let Some(name) = first.strip_prefix("env=") {
+            shell.env.push((name.to_owned(), b"x".to_vec()));
+        } else {
+            break;
+        }
+        rest = more;
+    }
+    match rest.strip_prefix("$ ") {
+        Some(text) => shell.script = script(text),
+        None => shell.argv = words(rest).into_iter().map(String::into_bytes).collect(),
+    }
+    (shell, cwd)
+}
+
+/// What is wrong with a line; `None` if it comes out as it says.
+fn check(world: &World, policy: &Policy, line: &str) -> Option<String> {
+    let (expected, text) = line.split_once(" | ").expect("a line has EFFECT | REQUEST");
+    let (shell, cwd) = request(text);
+    let decision = run(world, policy, shell, &cwd);
+    let code = decision.fault.as_ref().map(|fault| fault.code.as_str());
+    let mut wanted = expected.split_whitespace();
+    let mut wrong = wanted.next() != Some(decision.effect.word());
+    for detail in wanted {
+        wrong |= match detail {
+            code_wanted if code_wanted.starts_with("CX-") => code != Some(code_wanted),
+            rule if rule.starts_with("rule=") => rule.strip_prefix("rule=") != Some(&decision.rule),
+            class => !decision.classes.iter().any(|found| found.word() == class),
+        };
+    }
+    wrong |= decision.plan.is_some() != (decision.effect.word() == "allow");
+    wrong |= decision.proposal.is_some() != (decision.effect.word() == "ask");
+    wrong.then(|| format!("{line}\n  is {decision:?}"))
+}
+
+fn check_table(name: &str) {
+    let world = World::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
+    let policy =
+        world.policy(&std::fs::read_to_string(folder.join("laptop.toml")).unwrap()).unwrap();
+    let table = std::fs::read_to_string(folder.join(name)).unwrap();
+    let lines: Vec<&str> =
+        table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let wrong: Vec<String> = lines.iter().filter_map(|line| check(&world, &policy, line)).collect();
+    assert!(lines.len() > 10);
+    assert!(
+        wrong.is_empty(),
+        "{} of {} lines of {name}:\n{}",
+        wrong.len(),
+        lines.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn git_runs_nothing_that_a_repository_or_an_option_names() {
+    check_table("git.txt");
+}
+
+#[test]
+fn every_command_of_a_script_is_decided_alone() {
+    check_table("scripts.txt");
+}
+
+#[test]
+fn what_cannot_be_looked_into_is_asked_or_denied() {
+    check_table("opaque.txt");
+}
+
+#[test]
+fn programs_that_run_others_are_denied() {
+    check_table("programs.txt");
+}
+
+#[test]
+fn paths_are_compared_by_where_they_lead() {
+    check_table("paths.txt");
+}
