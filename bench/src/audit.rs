@@ -167,26 +167,7 @@ fn record(at: Position) -> anyhow::Result<Record> {
         let stdout = Some(commit("stdout")?);
         return Ok(Outcome { exit_code: Some(0), dur_us: 1_500_000, stdout, ..outcome }.into());
     }
-    let exec = Exec {
-        exe: text("/usr/bin/ls"),
-        exe_sha256: Some("cd".repeat(32)),
-        argc: 2,
-        argv: commit("argv")?,
-        cwd: commit("cwd")?,
-        env: commit("env")?,
-        stdin: None,
-        uid: 1000,
-        sandbox: Sandbox { level: text("strict"), unenforced: Vec::new() },
-        limits: Limits {
-            cpu_ms: Some(60_000),
-            memory_bytes: Some(1 << 29),
-            processes: Some(64),
-            disk_bytes: None,
-            output_bytes: Some(1 << 23),
-        },
-        net: text("none"),
-        timeout_ms: 3_600_000,
-    };
+    let [argv, cwd, env] = [commit("argv")?, commit("cwd")?, commit("env")?];
     Ok(Record::from(Intent {
         cmd,
         workspace: text("default"),
@@ -211,7 +192,30 @@ fn record(at: Position) -> anyhow::Result<Record> {
             floor: Some(0),
         },
         op: text("process.exec"),
-        exec: Some(exec),
+        exec: Some(exec(argv, cwd, env)),
         target: None,
     }))
+}
+
+fn exec(argv: Commitment, cwd: Commitment, env: Commitment) -> Exec {
+    Exec {
+        exe: "/usr/bin/ls".to_owned(),
+        exe_sha256: Some("cd".repeat(32)),
+        argc: 2,
+        argv,
+        cwd,
+        env,
+        stdin: None,
+        uid: 1000,
+        sandbox: Sandbox { level: "strict".to_owned(), unenforced: Vec::new() },
+        limits: Limits {
+            cpu_ms: Some(60_000),
+            memory_bytes: Some(1 << 29),
+            processes: Some(64),
+            disk_bytes: None,
+            output_bytes: Some(1 << 23),
+        },
+        net: "none".to_owned(),
+        timeout_ms: 3_600_000,
+    }
 }

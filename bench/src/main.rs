@@ -2,6 +2,7 @@
 //! talks to them as any client does, and never reaches into them.
 
 mod audit;
+mod auth;
 mod cortex;
 mod echo;
 mod fold;
@@ -48,6 +49,12 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// A bare loop that only does TLS handshakes
+    #[command(hide = true)]
+    Handshakes {
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Simulated agents; prints a line when all are connected
     #[command(hide = true)]
     Agents(streams::Agents),
@@ -90,6 +97,8 @@ enum Scenario {
     Idle,
     /// Tunnels that do nothing
     Tunnels,
+    /// Letting agents in
+    TunnelAuth,
     /// The scheduler's fold alone
     Fold,
     /// Verification of journals
@@ -98,13 +107,14 @@ enum Scenario {
     Yardstick,
 }
 
-const ALL: [Scenario; 6] = [
+const ALL: [Scenario; 7] = [
     Scenario::Echo,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
     Scenario::Fold,
     Scenario::Audit,
+    Scenario::TunnelAuth,
 ];
 
 /// What every scenario is given.
@@ -127,6 +137,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
         Command::Yardstick { directory } => block_on(yardstick::serve(&directory)),
+        Command::Handshakes { directory } => block_on(auth::serve(&directory)),
         Command::Streams { directory } => block_on(streams::serve(&directory)),
         Command::Agents(agents) => block_on(streams::connect(agents)),
     };
@@ -186,6 +197,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
+            Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold | Scenario::Audit => Vec::new(),
         };

@@ -16,13 +16,14 @@ Installs what the tests need beside a Rust toolchain. Safe to repeat; says what 
                 Needs python3 with pip; as root on Debian, a missing pip is installed by apt-get.
   node          18 or newer, for the JavaScript verifier of journals; as root on Debian, a missing one is
                 installed by apt-get
-  cryptography  for the Python verifier, into .tools/python; pinned by SHA-256 in
-                tests/verifiers/python/requirements.txt
+  Python        cryptography for the Python verifier of journals, grpcio for the agent that is written in
+                Python, and what they need, into .tools/python of this checkout: pinned by SHA-256 in
+                tests/python/requirements.txt, for the tests only.
 
 Environment:
   CORTEX_NATS_SERVER   path of a nats-server to use instead; nothing is fetched then";
 
-/// Checks the C compiler and installs the test server.
+/// Checks the C compiler and installs what the tests run.
 ///
 /// # Errors
 /// When something is missing and cannot be installed; the text says what to do.

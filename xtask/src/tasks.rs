@@ -28,6 +28,8 @@ in turn with its yardstick, and prints a table of medians. All of them take some
   shell      `sh -c true` tasks against starting the same program by hand
   idle       memory and size of the agent
   tunnels    memory per idle tunnel at 500 and 5,000 agents
+  tunnel-auth
+             letting agents in: TLS, token, hello and welcome, against bare handshakes
   fold       the scheduler's decisions alone
   audit      verification of 1,000,000 records in Rust, Python and JavaScript (cargo xtask setup first)
 

@@ -172,7 +172,10 @@ impl Connection {
         if !told {
             return;
         }
-        self.announce(|_| {});
+        if let Some(peer) = &mut self.peer {
+            peer.barred = is_barred(&audit);
+            self.shared.nodes.changed(peer.tell());
+        }
         if is_barred(&audit) {
             tracing::error!(
                 node = self.node_name(),

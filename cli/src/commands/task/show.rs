@@ -128,6 +128,9 @@ fn end(t: &pb::Task) -> Vec<String> {
                 "output   {} bytes on stdout, {} on stderr, {} dropped",
                 b.stdout_bytes, b.stderr_bytes, b.dropped_bytes
             ));
+            if b.lost_bytes > 0 {
+                out.push(format!("         {} bytes of it were lost on the node", b.lost_bytes));
+            }
         }
         if o.journal_seq > 0 {
             out.push(format!("journal  entry {} on node {}", o.journal_seq, t.node));
