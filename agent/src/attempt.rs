@@ -6,6 +6,7 @@ use crate::guard::Guard;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
 use crate::spool::Spool;
 use cortex_agent_core::{Decision, Request};
+use cortex_audit::SignedNote;
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) fence: u64,
     pub(crate) actor: Option<Actor>,
     pub(crate) policy: String,
+    /// The checkpoint that came with Go, compared with the journal.
+    pub(crate) floor: Result<Option<SignedNote>, JournalError>,
     pub(crate) journal: Journal,
     pub(crate) spool: Arc<Spool>,
     pub(crate) mark: String,
@@ -53,8 +56,8 @@ impl Job {
     ) -> Result<Receipt, JournalError> {
         let Self { key, fence, actor, policy, journal, spool, mark, guard: keeper, .. } = self;
         let timeout_ms = plan.timeout_ms();
-        let draft =
-            IntentDraft { key: key.clone(), fence, actor, rule, policy, plan: Arc::new(plan) };
+        let (floor, plan) = (self.floor?, Arc::new(plan));
+        let draft = IntentDraft { key: key.clone(), fence, actor, rule, policy, plan, floor };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);

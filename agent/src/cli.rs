@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
     Run(Box<Run>),
+    /// Look after the node's journal: verify, show, doctor, recover.
+    Journal(crate::journal_cli::Journal),
     /// Make this machine a node: with a join token of an administrator.
     Join(identity::JoinArgs),
     /// Make this machine a node no longer: at once here, and on the server as soon as it answers.
@@ -98,6 +100,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
+        Command::Journal(journal) => crate::journal_cli::run(journal),
         Command::Run(run) => exit(serve(*run, inside)),
         Command::Join(args) => exit(ask(identity::join_command(args))),
         Command::Leave(args) => exit(ask(identity::leave_command(args))),

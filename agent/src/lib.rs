@@ -14,6 +14,8 @@ pub mod facts;
 pub mod guard;
 mod identity;
 pub mod journal;
+mod journal_cli;
+mod journal_start;
 mod lock;
 pub mod manifest;
 pub mod policy_file;

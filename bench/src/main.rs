@@ -7,6 +7,7 @@ mod cortex;
 mod echo;
 mod fold;
 mod idle;
+mod journal;
 mod load;
 mod node;
 mod procs;
@@ -103,11 +104,13 @@ enum Scenario {
     Fold,
     /// Verification of journals
     Audit,
+    /// The node's journal alone
+    Journal,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 7] = [
+const ALL: [Scenario; 8] = [
     Scenario::Echo,
     Scenario::Shell,
     Scenario::Idle,
@@ -115,6 +118,7 @@ const ALL: [Scenario; 7] = [
     Scenario::Fold,
     Scenario::Audit,
     Scenario::TunnelAuth,
+    Scenario::Journal,
 ];
 
 /// What every scenario is given.
@@ -198,6 +202,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
             Scenario::TunnelAuth => auth::run(bench).await?,
+            Scenario::Journal => journal::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold | Scenario::Audit => Vec::new(),
         };

@@ -172,10 +172,7 @@ impl Connection {
         if !told {
             return;
         }
-        if let Some(peer) = &mut self.peer {
-            peer.barred = is_barred(&audit);
-            self.shared.nodes.changed(peer.tell());
-        }
+        self.announce();
         if is_barred(&audit) {
             tracing::error!(
                 node = self.node_name(),

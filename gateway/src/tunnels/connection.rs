@@ -85,10 +85,10 @@ pub(super) struct Peer {
     /// It said that it goes away.
     pub(super) leaving: bool,
     pub(super) superseded: CancellationToken,
+    /// As last told to the agent and to schedulers.
+    pub(super) audit_standing: i32,
     /// Its audit bars it from work.
     pub(super) barred: bool,
-    /// As last told to the agent.
-    pub(super) audit_standing: i32,
 }
 
 /// See the module.

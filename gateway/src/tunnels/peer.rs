@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Done, Peer};
 use super::{Shared, Taken};
-use crate::audit::{Standing, is_barred};
+use crate::audit::Standing;
 use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
@@ -76,8 +76,8 @@ impl Connection {
             journal: presence.journal.take().unwrap_or_default(),
             last_seen_ms: now,
             leaving: false,
-            barred: false,
             audit_standing: 0,
+            barred: false,
             told: Arc::new(presence),
             superseded,
         })
@@ -117,20 +117,20 @@ impl Connection {
 
     /// Welcomes the agent once offers for it are listened to.
     pub(super) fn known(&mut self, known: Result<LookedUp, Fault>) {
-        if let Ok(LookedUp { standing, .. }) = &known {
-            self.stands(standing.clone());
-        }
         let Some(peer) = &mut self.peer else { return };
         match known {
             Ok(LookedUp { requests, journal_seen, standing }) => {
-                peer.audit_standing = standing.borrow().standing;
-                peer.barred = is_barred(&standing.borrow());
                 if peer.journal.size < journal_seen {
                     tracing::error!(node = %peer.node, has = peer.journal.size, seen = journal_seen,
                         "the node's journal is shorter than it was: it was rolled back or its disk lost data");
                     // Its word that something never started is not taken until it has grown again.
                     peer.journal.size = journal_seen;
                 }
+                peer.audit_standing = standing.borrow().standing;
+                self.stands(standing);
+                let barred = self.relay.barred().is_some();
+                let Some(peer) = &mut self.peer else { return };
+                peer.barred = barred;
                 self.requests = Some(requests);
                 let now = self.shared.tick();
                 if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
@@ -182,14 +182,23 @@ impl Connection {
         (peer.slots, peer.slots_free, peer.leaving) = (0, 0, true);
         self.shared.nodes.changed(peer.tell());
     }
+
+    /// Tells everybody how the node stands now.
+    pub(super) fn announce(&mut self) {
+        let barred = self.relay.barred().is_some();
+        let Some(peer) = &mut self.peer else { return };
+        peer.barred = barred;
+        self.shared.nodes.changed(peer.tell());
+    }
 }
 
 impl Peer {
-    /// What is true of the node now, to be told to everybody. One that its audit bars has no slots.
+    /// What is true of the node now, to be told to everybody: one that its audit bars has no slots.
     pub(super) fn tell(&mut self) -> Arc<pb::NodePresence> {
+        let (slots, slots_free) = if self.barred { (0, 0) } else { (self.slots, self.slots_free) };
         self.told = Arc::new(pb::NodePresence {
-            slots: if self.barred { 0 } else { self.slots },
-            slots_free: if self.barred { 0 } else { self.slots_free },
+            slots,
+            slots_free,
             journal: Some(self.journal.clone()),
             last_seen_ms: self.last_seen_ms,
             ..(*self.told).clone()

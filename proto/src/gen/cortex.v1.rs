@@ -936,6 +936,10 @@ pub struct Manifest {
     /// Version of the system's kernel; for people.
     #[prost(string, tag = "8")]
     pub kernel: ::prost::alloc::string::String,
+    /// Why the node takes no work at present, for example because its journal cannot be written; absent when it does.
+    /// Said anew, with a new hello, when it changes.
+    #[prost(message, optional, tag = "20")]
+    pub unable: ::core::option::Option<Error>,
 }
 /// One ability of a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

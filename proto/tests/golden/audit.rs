@@ -1,7 +1,8 @@
-//! Examples of what travels about the node's journal, and of dispatches that carry its floor.
+//! Examples of what travels about the node's journal: uploads, answers, dispatches that carry its floor, and a node that
+//! takes no work because of it.
 
 use crate::examples::{Example, example};
-use crate::values::{SESSION, TASK};
+use crate::values::{SESSION, TASK, error};
 use cortex_proto::v1::*;
 use prost::bytes::Bytes;
 
@@ -132,7 +133,10 @@ fn up() -> Vec<Example> {
     };
     let evidence =
         AuditEvidence { id: 5, notes: vec![NOTE.into()], reason: "another root at 5".into() };
+    let unable = Manifest { unable: Some(error()), ..Manifest::default() };
+    let unable = Hello { manifest: Some(unable), ..Hello::default() };
     vec![
+        agent("agent-hello-unable", Body::Hello(unable)),
         agent("agent-audit-hello", Body::AuditHello(hello)),
         agent("agent-audit-batch", Body::AuditBatch(batch)),
         agent("agent-audit-openings", Body::AuditOpenings(openings)),
