@@ -1,11 +1,14 @@
 //! One attempt from Go to its durable outcome, as a task of its own that tells the driver what happens.
 
 use crate::clock::unix_now;
-use crate::exec::{Stop, Surroundings, launch};
+use crate::exec::{Stop, Surroundings, launch, level};
 use crate::guard::Guard;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
+use crate::sandbox::Sandbox;
 use crate::spool::Spool;
-use cortex_agent_core::{Decision, Request};
+use cortex_agent_core::plan::{Level, Operation};
+use cortex_agent_core::{Decision, ExecPlan, Request};
+use cortex_audit::record;
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +34,7 @@ pub(crate) struct Job {
     pub(crate) spool: Arc<Spool>,
     pub(crate) mark: String,
     pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
     pub(crate) stop: oneshot::Receiver<Stop>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -40,25 +44,51 @@ impl Job {
     pub(crate) async fn run(self, decision: Decision, action: Action) {
         let (key, events) = (self.key.clone(), self.events.clone());
         let result = match decision.plan {
-            Some(plan) => self.start(decision.rule, plan).await,
+            Some(plan) => match self.level(&plan) {
+                Ok(level) => self.start(decision.rule, plan, level).await,
+                Err(fault) => self.refuse("sandbox".to_owned(), Some(fault), action).await,
+            },
             None => self.refuse(decision.rule, decision.fault, action).await,
         };
         tell(&events, Event::Ended { key, result: result.map(Box::new) }).await;
     }
 
+    /// How strongly the plan will be confined; an error if that is less than it asks for.
+    fn level(&self, plan: &ExecPlan) -> Result<Level, Fault> {
+        match plan.operation() {
+            Operation::Process(process) => level(self.sandbox.as_deref(), process),
+            Operation::Echo(_) => Ok(Level::None),
+        }
+    }
+
     async fn start(
         self,
         rule: String,
-        plan: cortex_agent_core::ExecPlan,
+        plan: ExecPlan,
+        level: Level,
     ) -> Result<Receipt, JournalError> {
-        let Self { key, fence, actor, policy, journal, spool, mark, guard: keeper, .. } = self;
+        let Self {
+            key, fence, actor, policy, journal, spool, mark, guard: keeper, sandbox, ..
+        } = self;
         let timeout_ms = plan.timeout_ms();
-        let draft =
-            IntentDraft { key: key.clone(), fence, actor, rule, policy, plan: Arc::new(plan) };
+        let unenforced = sandbox.as_ref().map(|sandbox| sandbox.armed().gaps(level));
+        let confined = record::Sandbox {
+            level: level.word().to_owned(),
+            unenforced: unenforced.unwrap_or_default(),
+        };
+        let draft = IntentDraft {
+            key: key.clone(),
+            fence,
+            actor,
+            rule,
+            policy,
+            confined,
+            plan: Arc::new(plan),
+        };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);
-        let surroundings = Surroundings { spool, mark, guard: keeper, stop, events };
+        let surroundings = Surroundings { spool, mark, guard: keeper, sandbox, stop, events };
         let (guard, outcome) = launch(guard, surroundings).await;
         journal.outcome(guard, outcome).await
     }

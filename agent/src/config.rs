@@ -68,6 +68,8 @@ pub struct Config {
     pub spool_quota: u64,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
+    /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
+    pub launcher: Vec<OsString>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +102,7 @@ impl Config {
             min_free: MIN_FREE_DEFAULT,
             spool_quota: SPOOL_QUOTA_DEFAULT,
             guard: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 

@@ -1,23 +1,26 @@
 //! The agent: runs tasks on a machine for its owner. It dials a gateway, takes what the owner's policy
 //! allows, writes every start and end into the node's journal, and delivers output and outcomes whenever
 //! there is a connection. It never starts anything without a durable intent, and never anything twice.
-#![forbid(unsafe_code)]
 
 mod attempt;
 mod cli;
 pub mod clock;
 pub mod config;
 pub mod dial;
+pub mod doctor;
 mod driver;
 mod exec;
 pub mod facts;
 pub mod guard;
 mod identity;
 pub mod journal;
+pub mod local;
 mod lock;
 pub mod manifest;
+mod owner;
 pub mod policy_file;
 pub mod processes;
+pub mod sandbox;
 pub mod service;
 pub mod spool;
 mod start;

@@ -9,7 +9,7 @@ use cortex_agent_core::recovery::Found;
 use cortex_audit::record;
 use cortex_audit::{Commitment, Leaf, Opening, Value};
 use cortex_model::task::{OutputSummary, WireError};
-use cortex_model::{Action, Actor, ActorKind, AttemptKey, Ending, Outcome};
+use cortex_model::{Action, Actor, ActorKind, AttemptKey, Confinement, Ending, Outcome};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct IntentDraft {
     pub rule: String,
     /// SHA-256 of the policy.
     pub policy: String,
+    /// How strongly it will be confined.
+    pub confined: record::Sandbox,
     /// What is going to be started.
     pub plan: Arc<ExecPlan>,
 }
@@ -96,9 +98,10 @@ impl IntentDraft {
     ) -> Result<Value, WriteError> {
         let (op, exec) = match self.plan.operation() {
             Operation::Echo(_) => ("echo", None),
-            Operation::Process(process) => {
-                ("process.exec", Some(exec(process, self.plan.timeout_ms(), sealer)?))
-            }
+            Operation::Process(process) => (
+                "process.exec",
+                Some(exec(process, self.confined.clone(), self.plan.timeout_ms(), sealer)?),
+            ),
         };
         let intent = record::Intent {
             cmd: cmd(&self.key),
@@ -121,6 +124,7 @@ impl IntentDraft {
 
 fn exec(
     process: &ProcessPlan,
+    confined: record::Sandbox,
     timeout_ms: u64,
     sealer: &mut Sealer<'_>,
 ) -> Result<record::Exec, WriteError> {
@@ -142,15 +146,15 @@ fn exec(
         env: sealer.seal("env", env)?,
         stdin,
         uid: rustix::process::getuid().as_raw(),
-        sandbox: record::Sandbox { level: "none".to_owned(), unenforced: Vec::new() },
+        sandbox: confined,
         limits: record::Limits {
             cpu_ms: None,
-            memory_bytes: None,
-            processes: None,
-            disk_bytes: None,
-            output_bytes: None,
+            memory_bytes: process.limits.memory,
+            processes: process.limits.pids.map(u64::from),
+            disk_bytes: process.limits.file_size,
+            output_bytes: Some(process.limits.output),
         },
-        net: "all".to_owned(),
+        net: process.net.word().to_owned(),
         timeout_ms,
     })
 }
@@ -195,11 +199,34 @@ impl OutcomeDraft {
             stdout: stream("stdout", *stdout_bytes, stdout_sha256, sealer)?,
             stderr: stream("stderr", *stderr_bytes, stderr_sha256, sealer)?,
             truncated: output.dropped_bytes > 0,
+            limits: limits(self.outcome.confinement.as_ref()),
+            killed_by: killed_by(self.outcome.confinement.as_ref()),
             ..record::Outcome::new(cmd(&self.key), intent, hash, record::Status::Unknown)
         };
         end(&self.outcome.ending, &mut outcome);
         Ok(outcome.to_value())
     }
+}
+
+/// What was used of each limit, in the journal's words.
+fn limits(confinement: Option<&Confinement>) -> Vec<record::LimitUse> {
+    let all = confinement.map(|c| c.limits.as_slice()).unwrap_or_default();
+    let limit = |l: &cortex_model::LimitUse| record::LimitUse {
+        name: l.name.clone(),
+        limit: l.limit,
+        used: (l.used > 0).then_some(l.used),
+        strength: match l.strength.as_str() {
+            "hard" => "kernel",
+            "approx" => "watched",
+            _ => "none",
+        }
+        .to_owned(),
+    };
+    all.iter().map(limit).collect()
+}
+
+fn killed_by(confinement: Option<&Confinement>) -> Option<String> {
+    confinement.map(|c| c.killed_by.clone()).filter(|name| !name.is_empty())
 }
 
 /// The plain digest stays inside the opening, because short outputs can be guessed.

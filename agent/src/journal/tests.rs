@@ -36,6 +36,7 @@ fn draft(task: &str) -> IntentDraft {
     let request = Request { key: &key, fence: 7, action: &action, timeout_ms: 1, output_limit: 1 };
     let decision = decide(&policy, &facts, &request);
     IntentDraft {
+        confined: cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] },
         fence: 7,
         actor: None,
         rule: decision.rule.clone(),

@@ -133,6 +133,10 @@ codes! {
     Usage = "CX-0803", Invalid, false, "see --help", "The command line is not valid.";
     Internal = "CX-0901", Internal, false, "this is a defect: please report it with the server's log", "Something happened that should not be possible.";
     Quarantined = "CX-0902", Internal, false, "its history breaks an invariant; see 'cortex task history' and report it", "The task's history is inconsistent, so nothing more is done with it.";
+    SandboxUnavailable = "CX-1101", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor'", "The node cannot confine the process as its owner's policy demands; nothing was started.";
+    SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
+    LimitUnenforceable = "CX-1103", Precondition, false, "give the agent a control group of its own, or let the policy say limits.enforce = \"best-effort\"", "The policy demands a limit that this node cannot enforce; nothing was started.";
+    SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }
 
 /// An error with its code, what went wrong and what to do about it.
