@@ -10,6 +10,7 @@ mod node;
 mod procs;
 mod report;
 mod sample;
+mod sandbox;
 mod shell;
 mod streams;
 mod tls;
@@ -89,14 +90,22 @@ enum Scenario {
     Idle,
     /// Tunnels that do nothing
     Tunnels,
+    /// The start of a confined command
+    Sandbox,
     /// The scheduler's fold alone
     Fold,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 5] =
-    [Scenario::Echo, Scenario::Shell, Scenario::Idle, Scenario::Tunnels, Scenario::Fold];
+const ALL: [Scenario; 6] = [
+    Scenario::Echo,
+    Scenario::Shell,
+    Scenario::Idle,
+    Scenario::Tunnels,
+    Scenario::Sandbox,
+    Scenario::Fold,
+];
 
 /// What every scenario is given.
 pub(crate) struct Bench {
@@ -174,6 +183,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
+            Scenario::Sandbox => sandbox::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold => Vec::new(),
         };
