@@ -38,10 +38,8 @@ fn what_a_revoked_node_was_doing_is_said_to_be_unknown_and_what_may_be_repeated_
     let _far = Agent::join(&server, "far", &[]);
     let argv = ["sh", "-c", "sleep 600"];
     let once = server.submit(&["--node", "far"], &argv);
-    let again = server.submit(
-        &["--safe-to-repeat", "--require", "shell"],
-        &["sh", "-c", "test -e /proc && sleep 2"],
-    );
+    let repeats = ["--safe-to-repeat", "--node-lost-grace", "1s"];
+    let again = server.submit(&repeats, &["sleep", "5"]);
     let waiting = server.submit(&["--node", "far", "--require", "nothere"], &argv);
     for id in [&once, &again] {
         server.until_state(id, &["running", "succeeded"]);

@@ -1,6 +1,6 @@
 //! Two workspaces on one deployment: what is in the other one does not exist, whatever is asked and however it is guessed.
 
-use crate::support::{Site, User, code, id_of, refused};
+use crate::support::{Site, User, code, id_of, next, refused};
 use cortex_model::Code;
 use cortex_model::proto as pb;
 
@@ -41,7 +41,7 @@ async fn a_task_of_another_workspace_is_not_found_by_any_call() {
     for include_output in [false, true] {
         let watch = pb::WatchTaskRequest { task_id: id(), include_output, ..Default::default() };
         let mut updates = red.cortex.watch_task(watch).await.unwrap().into_inner();
-        refused(updates.message().await, gone, "watch");
+        refused(next(&mut updates).await, gone, "watch");
     }
     let listed = red.cortex.list_tasks(pb::ListTasksRequest::default()).await.unwrap();
     assert_eq!(listed.into_inner().tasks, []);

@@ -63,7 +63,7 @@ async fn labels_of_the_join_token_are_the_nodes_and_win() {
         site.join_token("default", pb::JoinGrant { uses: 1, labels, ..Default::default() }).await;
     let mut node = Node::new("n1");
     node.join(&site, 0, &token).await.unwrap();
-    node.tunnel(&site, 0).await.unwrap().welcomed().await;
+    let (_tunnel, _) = node.tunnel(&site, 0).await.unwrap().welcomed().await;
     let mut root = site.user(&site.root).await;
     let shown = root.cortex.get_node(pb::GetNodeRequest { node: "n1".into() }).await.unwrap();
     let shown = shown.into_inner().node.unwrap();

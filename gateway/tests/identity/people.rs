@@ -1,6 +1,6 @@
 //! People and programs: roles, who is recorded as the author, the lives of tokens.
 
-use crate::support::{Site, User, code, echo, id_of, person, refused, until};
+use crate::support::{Site, User, code, echo, id_of, next, person, refused, until};
 use cortex_model::Code;
 use cortex_model::proto as pb;
 use pb::create_token_request::Grant;
@@ -143,7 +143,7 @@ async fn a_token_ends_when_its_time_is_over_and_the_watch_under_it_too() {
     let watch = pb::WatchTaskRequest { task_id: task.task_id, ..Default::default() };
     let mut updates = anna.cortex.watch_task(watch).await.unwrap().into_inner();
     let ended = loop {
-        match updates.message().await {
+        match next(&mut updates).await {
             Ok(Some(_)) => {}
             ended => break ended.map(drop),
         }

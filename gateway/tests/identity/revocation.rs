@@ -1,6 +1,6 @@
 //! What is revoked at one gateway is cut at the other, within two seconds.
 
-use crate::support::{Site, Tunnel, id_of, refused, until};
+use crate::support::{Site, Tunnel, id_of, next, refused, until};
 use cortex_model::Code;
 use cortex_model::proto as pb;
 use std::time::{Duration, Instant};
@@ -83,14 +83,14 @@ async fn a_revoked_token_stops_at_the_other_gateway_and_its_watches_end() {
     let mut updates = anna.cortex.watch_task(watch).await.unwrap().into_inner();
     // An event and that it is all: from here on it only waits.
     for _ in 0..2 {
-        updates.message().await.unwrap().unwrap();
+        next(&mut updates).await.unwrap().unwrap();
     }
     let mut root = site.user_at(0, &site.root).await;
     let since = Instant::now();
     let revoke = pb::RevokeTokenRequest { token_id: id_of(&text), reason: "left".into() };
     let token = root.access.revoke_token(revoke.clone()).await.unwrap().into_inner().token.unwrap();
     assert_eq!(token.state(), pb::TokenState::Revoked);
-    refused(updates.message().await, Code::TokenRevoked, "the watch");
+    refused(next(&mut updates).await, Code::TokenRevoked, "the watch");
     assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     refused(anna.access.who_am_i(pb::WhoAmIRequest {}).await, Code::TokenRevoked, "a call");
     // Again is fine.

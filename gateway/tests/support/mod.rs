@@ -427,6 +427,14 @@ pub(crate) fn refused<T>(answer: Result<T, Status>, expected: Code, what: &str) 
     assert_eq!(code(answer), expected.as_str(), "{what}");
 }
 
+/// The next thing of a watch, which must come.
+pub(crate) async fn next(
+    updates: &mut Streaming<pb::WatchTaskResponse>,
+) -> Result<Option<pb::WatchTaskResponse>, Status> {
+    let next = tokio::time::timeout(PATIENCE, updates.message()).await;
+    next.expect("an update or the end of the watch")
+}
+
 /// Asks again and again until there is an answer.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
