@@ -1,6 +1,7 @@
 //! The agent's command line, for the stand-alone program and for `cortex`, which carries the agent inside.
 
 use crate::config::Config;
+use crate::driver::Stop;
 use crate::local::Ask;
 use crate::owner::{self, Which};
 use crate::{doctor, guard, identity, sandbox};
@@ -11,7 +12,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Exit code when another agent uses the data directory: whoever supervises need not try again at once.
 const EXIT_LOCKED: u8 = 75;
@@ -103,9 +103,6 @@ struct Run {
     /// Write a first policy that allows a few reading programs, if there is none.
     #[arg(long)]
     starter_policy: bool,
-    /// File with the token that is shown to the gateway (mode 0600).
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
     /// The node's id; only when the journal begins.
     #[arg(long, value_name = "ID")]
     node: Option<String>,
@@ -190,16 +187,20 @@ fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
     let config = configure(run, inside)?;
     sandbox::hide_memory().map_err(failed)?;
     block_on(async {
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let asked = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
+                _ = interrupt.recv() => return asked.now(),
+                _ = terminate.recv() => asked.when_done(),
+            }
+            tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            asked.cancel();
+            asked.now();
         });
         crate::run(config, stop).await
     })
@@ -245,9 +246,6 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
     }
     if let Some(path) = run.endpoint_file {
         config.server = format!("{}{}", crate::tunnel::FILE_PREFIX, path.display());
-    }
-    if let Some(path) = run.token_file {
-        config.token_file = path;
     }
     if let Some(path) = run.policy {
         config.policy = path;

@@ -1,7 +1,9 @@
 //! What the owner set: where the data is, which gateway, how many slots. A TOML file, every key optional,
 //! unknown keys refused; the command line wins over it.
 
-use cortex_model::limits::{LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX};
+use cortex_model::limits::{
+    LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX, STOP_GRACE_DEFAULT_SECS, STOP_GRACE_MAX_SECS,
+};
 use cortex_model::{Code, Fault, NodeId, Workspace};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -48,10 +50,8 @@ pub(crate) fn xdg(variable: &str, in_home: &str) -> Result<PathBuf, Fault> {
 pub struct Config {
     /// Journal, spool, policy and temporary files of tasks.
     pub data_dir: PathBuf,
-    /// The gateway, for example `http://127.0.0.1:7700`.
+    /// The gateway, `https://HOST:PORT`; empty: the one that was joined.
     pub server: String,
-    /// File with the token that is shown to the gateway; nobody else may read it.
-    pub token_file: PathBuf,
     /// The node's id; only used when the journal begins. Empty: derived from the host's name.
     pub node: String,
     /// The workspace that owns the node; only used when the journal begins.
@@ -66,6 +66,8 @@ pub struct Config {
     pub min_free: u64,
     /// Bytes of output that may wait on the disk.
     pub spool_quota: u64,
+    /// How long what runs may go on after the agent was asked to stop, seconds; then it is interrupted.
+    pub stop_grace_secs: u64,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
     /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
@@ -76,7 +78,6 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     server: Option<String>,
-    token_file: Option<PathBuf>,
     node: Option<String>,
     workspace: Option<String>,
     slots: Option<u32>,
@@ -84,6 +85,7 @@ struct File {
     policy: Option<PathBuf>,
     min_free_bytes: Option<u64>,
     spool_quota_bytes: Option<u64>,
+    stop_grace_secs: Option<u64>,
 }
 
 impl Config {
@@ -93,7 +95,6 @@ impl Config {
         Self {
             data_dir: data_dir.to_owned(),
             server: server.to_owned(),
-            token_file: data_dir.join("token"),
             node: String::new(),
             workspace: Workspace::default_workspace(),
             slots: SLOTS_DEFAULT,
@@ -101,6 +102,7 @@ impl Config {
             policy: data_dir.join("policy.toml"),
             min_free: MIN_FREE_DEFAULT,
             spool_quota: SPOOL_QUOTA_DEFAULT,
+            stop_grace_secs: STOP_GRACE_DEFAULT_SECS,
             guard: Vec::new(),
             launcher: Vec::new(),
         }
@@ -122,7 +124,6 @@ impl Config {
                 *slot = value;
             }
         };
-        keep(&mut self.token_file, file.token_file);
         keep(&mut self.policy, file.policy);
         if let Some(server) = file.server {
             self.server = server;
@@ -137,6 +138,7 @@ impl Config {
         self.slots = file.slots.unwrap_or(self.slots);
         self.min_free = file.min_free_bytes.unwrap_or(self.min_free);
         self.spool_quota = file.spool_quota_bytes.unwrap_or(self.spool_quota);
+        self.stop_grace_secs = file.stop_grace_secs.unwrap_or(self.stop_grace_secs);
         self.labels.extend(file.labels);
         self.check().map_err(|fault| bad(fault.message))
     }
@@ -149,6 +151,10 @@ impl Config {
         let bad = |why: String| Err(Fault::new(Code::Usage, why));
         if !(1..=SLOTS_MAX).contains(&self.slots) {
             return bad(format!("slots must be 1 to {SLOTS_MAX}, not {}", self.slots));
+        }
+        if self.stop_grace_secs > STOP_GRACE_MAX_SECS {
+            let most = STOP_GRACE_MAX_SECS;
+            return bad(format!("stop_grace_secs is at most {most}, not {}", self.stop_grace_secs));
         }
         if self.labels.len() > LABELS_MAX {
             return bad(format!("at most {LABELS_MAX} labels, not {}", self.labels.len()));
@@ -213,35 +219,9 @@ pub fn prepare(data_dir: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Reads the token, which nobody but its owner may read.
-///
-/// # Errors
-/// The file is missing, empty, or open to others.
-pub fn read_token(path: &Path) -> Result<String, Fault> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let at = path.display();
-    let failed = |err: std::io::Error| {
-        Fault::new(Code::Unauthenticated, format!("the token file {at} cannot be read: {err}"))
-            .with_hint("name the file with --token-file")
-    };
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if meta.permissions().mode() & 0o077 != 0 {
-        return Err(Fault::new(
-            Code::InsecureFile,
-            format!("the token file {at} is open to others"),
-        ));
-    }
-    let token = std::fs::read_to_string(path).map_err(failed)?.trim().to_owned();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Fault::new(Code::Unauthenticated, format!("the token file {at} has no token")));
-    }
-    Ok(token)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_is_taken_over_and_what_cannot_be_is_refused() {
@@ -255,7 +235,14 @@ mod tests {
         let config = read("slots = 9\nnode = \"n-1\"\n[labels]\nrack = \"b\"").unwrap();
         assert_eq!((config.slots, config.node.as_str()), (9, "n-1"));
         assert_eq!(config.labels["rack"], "b");
-        for text in ["slots = 0", "slot = 1", "node = \"N 1\"", "slots = 99999", "x"] {
+        for text in [
+            "slots = 0",
+            "slot = 1",
+            "node = \"N 1\"",
+            "slots = 99999",
+            "stop_grace_secs = 86401",
+            "x",
+        ] {
             assert_eq!(read(text).unwrap_err().code, Code::Usage, "{text}");
         }
     }
@@ -270,17 +257,5 @@ mod tests {
         assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirNewer);
         std::fs::write(&version, "hello").unwrap();
         assert_eq!(prepare(dir.path()).unwrap_err().code, Code::DataDirCorrupt);
-    }
-
-    #[test]
-    fn a_token_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        assert_eq!(read_token(&path).unwrap_err().code, Code::Unauthenticated);
-        std::fs::write(&path, "secret\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(read_token(&path).unwrap_err().code, Code::InsecureFile);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_token(&path).unwrap(), "secret");
     }
 }

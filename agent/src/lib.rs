@@ -28,4 +28,4 @@ mod tunnel;
 
 pub use cli::cli_main;
 pub use config::Config;
-pub use driver::run;
+pub use driver::{Stop, run};

@@ -1,9 +1,8 @@
 //! The transport under the tunnel: one gRPC call to the gateway, with a token. It carries frames and knows
 //! nothing about them.
 
-use crate::config::read_token;
 use crate::identity::{self, fault};
-use cortex_model::limits::{CONNECT_TIMEOUT_MS, FRAME_MAX};
+use cortex_model::limits::FRAME_MAX;
 use cortex_model::proto::{AgentFrame, GatewayFrame};
 use cortex_model::{Code, Fault};
 use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Frames between the machine and the transport. Small: what waits there cannot be overtaken.
@@ -24,8 +23,8 @@ const QUEUED: usize = 8;
 pub(crate) struct Dialed {
     channel: Channel,
     token: MetadataValue<Ascii>,
-    /// How long token and certificate hold; none where the server knows no identities.
-    pub(crate) holds: Option<Holds>,
+    /// How long what was shown holds.
+    pub(crate) holds: Holds,
 }
 
 /// How long what the node showed holds.
@@ -48,8 +47,6 @@ pub(crate) struct Dial {
     pub(crate) data_dir: PathBuf,
     /// A gateway, a file that names one, or empty for the one that was joined.
     pub(crate) server: String,
-    /// A token for servers without identities.
-    pub(crate) token_file: PathBuf,
 }
 
 impl Dial {
@@ -64,31 +61,11 @@ impl Dial {
     /// Reaches the gateway and gets a token.
     pub(crate) async fn dial(self) -> Result<Dialed, Fault> {
         let url = self.url()?;
-        if url.starts_with("http://") {
-            return plain(url, &self.token_file).await;
-        }
         let known = identity::authenticate(&self.data_dir, &url).await?;
         let holds = Holds { token: known.token.life, renew_at_ms: known.renew_at_ms };
         let token = bearer(&known.token.text)?;
-        Ok(Dialed { channel: known.channel, token, holds: Some(holds) })
+        Ok(Dialed { channel: known.channel, token, holds })
     }
-}
-
-/// To a server without identities.
-async fn plain(server: String, token_file: &Path) -> Result<Dialed, Fault> {
-    let token = bearer(&read_token(token_file)?)?;
-    let wrong = |err: tonic::transport::Error| {
-        Fault::new(Code::CannotConnect, format!("{server}: {}", reason(&err)))
-            .with_hint("is a gateway running there? the agent tries again by itself")
-    };
-    let endpoint = Endpoint::from_shared(server.clone())
-        .map_err(wrong)?
-        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-        .tcp_nodelay(true)
-        .user_agent(concat!("cortex-agent/", env!("CARGO_PKG_VERSION")))
-        .map_err(wrong)?;
-    let channel = endpoint.connect().await.map_err(wrong)?;
-    Ok(Dialed { channel, token, holds: None })
 }
 
 /// The URL in an endpoint file.
@@ -113,15 +90,6 @@ fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Fault> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The innermost cause says most.
-fn reason(err: &dyn std::error::Error) -> String {
-    let mut cause = err;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 type Call = Pin<Box<dyn Future<Output = Result<Response<Streaming<GatewayFrame>>, Status>> + Send>>;

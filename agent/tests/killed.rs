@@ -8,6 +8,7 @@
 mod support;
 
 use cortex_agent::journal::{Identity, Journal};
+use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::*;
 use support::*;
 
@@ -130,6 +131,51 @@ fn children(parent: u32, word: &str) -> Vec<i32> {
         child == Some(parent) && String::from_utf8_lossy(&line).contains(word)
     })
     .collect()
+}
+
+/// A library that kills the agent where it would start its next process, once a file exists.
+fn strike(node: &Machine) -> std::path::PathBuf {
+    let library = node.path("strike.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/strike.c");
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let built = std::process::Command::new(compiler)
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .args([source, "-ldl"])
+        .status();
+    assert!(built.unwrap().success(), "the C compiler");
+    library
+}
+
+#[tokio::test]
+async fn killed_between_the_durable_intent_and_the_first_process_it_never_runs_the_attempt() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let (library, armed, effect) = (strike(&node), node.path("armed"), node.path("effect"));
+    let mut command = node.command(&gateway);
+    let mut agent =
+        command.env("LD_PRELOAD", &library).env("CORTEX_TEST_STRIKE", &armed).spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    std::fs::write(&armed, "").unwrap();
+    let script = format!("echo x >> {}", effect.display());
+    connection.dispatch("t1", 1, sh(&script)).await;
+    let status = within("the agent's death", agent.wait()).await.unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!(verify(&node).0, 1, "the intent is durable");
+    assert!(!effect.exists(), "and nothing was started");
+
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let report = connection.outcome().await;
+    assert!(matches!(ending(&report), ending::Kind::Interrupted(_)), "{report:?}");
+    let down = Down::Offer(offer("t1", 9, sh(&script)));
+    connection.send(down).await;
+    match connection.next().await {
+        agent_frame::Body::Busy(busy) => assert_eq!(busy.reason(), BusyReason::KnownAttempt),
+        other => panic!("{other:?}"),
+    }
+    connection.ack_outcome("t1").await;
+    kill(agent).await;
+    assert!(!effect.exists(), "nobody knows how far it got, so it is not run again");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! `cortex-bench`: figures of the release programs, each measured in turn with its yardstick. It starts real processes,
 //! talks to them as any client does, and never reaches into them.
 
+mod audit;
+mod auth;
 mod cortex;
 mod echo;
 mod fold;
@@ -48,6 +50,12 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// A bare loop that only does TLS handshakes
+    #[command(hide = true)]
+    Handshakes {
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Simulated agents; prints a line when all are connected
     #[command(hide = true)]
     Agents(streams::Agents),
@@ -92,19 +100,25 @@ enum Scenario {
     Tunnels,
     /// The start of a confined command
     Sandbox,
+    /// Letting agents in
+    TunnelAuth,
     /// The scheduler's fold alone
     Fold,
+    /// Verification of journals
+    Audit,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 6] = [
+const ALL: [Scenario; 8] = [
     Scenario::Echo,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
     Scenario::Sandbox,
     Scenario::Fold,
+    Scenario::Audit,
+    Scenario::TunnelAuth,
 ];
 
 /// What every scenario is given.
@@ -127,6 +141,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
         Command::Yardstick { directory } => block_on(yardstick::serve(&directory)),
+        Command::Handshakes { directory } => block_on(auth::serve(&directory)),
         Command::Streams { directory } => block_on(streams::serve(&directory)),
         Command::Agents(agents) => block_on(streams::connect(agents)),
     };
@@ -176,6 +191,9 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
     if scenario == Scenario::Fold {
         return fold::run(if bench.tiny { fold::Size::TINY } else { fold::Size::FULL });
     }
+    if scenario == Scenario::Audit {
+        return audit::run(bench);
+    }
     let mut rows = Vec::new();
     block_on(async {
         rows = match scenario {
@@ -184,8 +202,9 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
             Scenario::Sandbox => sandbox::run(bench).await?,
+            Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
-            Scenario::Fold => Vec::new(),
+            Scenario::Fold | Scenario::Audit => Vec::new(),
         };
         Ok(())
     })?;

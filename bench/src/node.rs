@@ -21,6 +21,16 @@ impl Node {
     /// # Errors
     /// When it is refused.
     pub(crate) async fn join(url: &str, token: &str, name: &str) -> anyhow::Result<Node> {
+        let client = Self::certified(url, token, name).await?;
+        let address = url.strip_prefix("https://").context("https")?.parse()?;
+        Ok(Node { channel: client.channel(address, "127.0.0.1").await? })
+    }
+
+    /// Joins, and returns what to connect with.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) async fn certified(url: &str, token: &str, name: &str) -> anyhow::Result<Client> {
         let key = rcgen::KeyPair::generate()?;
         let csr = rcgen::CertificateParams::default().serialize_request(&key)?;
         let known = TokenText::parse(token)?;
@@ -35,13 +45,11 @@ impl Node {
         let joined = NodeIdentityClient::new(first).join(request).await?.into_inner();
         let certificate = joined.certificate.context("a certificate")?;
         let root = certificate.roots.into_iter().next().context("a root")?;
-        let client = Client {
+        Ok(Client {
             root: CertificateDer::from(root),
             chain: certificate.chain.into_iter().map(CertificateDer::from).collect(),
             key: key.serialize_der(),
-        };
-        let address = url.strip_prefix("https://").context("https")?.parse()?;
-        Ok(Node { channel: client.channel(address, "127.0.0.1").await? })
+        })
     }
 
     /// A token for its tunnel.

@@ -4,6 +4,7 @@
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -85,13 +86,53 @@ pub(crate) fn accept(
 /// # Errors
 /// When the files are not there or the handshake fails.
 pub(crate) async fn channel(address: SocketAddr, directory: &Path) -> anyhow::Result<Channel> {
+    client(directory)?.channel(address, "localhost").await
+}
+
+/// The client's side of what `server` wrote into that directory.
+///
+/// # Errors
+/// When the files are not there.
+pub(crate) fn client(directory: &Path) -> anyhow::Result<Client> {
     let read = |name: &str| std::fs::read(directory.join(name)).with_context(|| name.to_owned());
-    let client = Client {
+    Ok(Client {
         root: CertificateDer::from(read(AUTHORITY)?),
         chain: vec![CertificateDer::from(read(CLIENT)?)],
         key: read(CLIENT_KEY)?,
-    };
-    client.channel(address, "localhost").await
+    })
+}
+
+/// A channel over a connection of its own.
+///
+/// # Errors
+/// When nobody answers or the handshake fails.
+pub(crate) async fn dial(
+    address: SocketAddr,
+    name: &str,
+    connector: TlsConnector,
+) -> anyhow::Result<Channel> {
+    let name = ServerName::try_from(name.to_owned())?;
+    let dial = tower::service_fn(move |_: http::Uri| {
+        let (connector, name) = (connector.clone(), name.clone());
+        async move { stream(address, name, connector).await.map(TokioIo::new) }
+    });
+    // The scheme says nothing here: the connector speaks TLS.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.connect_with_connector(dial).await?)
+}
+
+/// A connection after its handshake.
+///
+/// # Errors
+/// When nobody answers or the handshake fails.
+pub(crate) async fn stream(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    connector: TlsConnector,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    connector.connect(name, socket).await
 }
 
 /// One end's certificate, and what it believes.
@@ -103,11 +144,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A channel to a server that has a certificate of this name.
+    /// Settings for many connections. Nothing is resumed: every handshake is a full one.
     ///
     /// # Errors
-    /// When the handshake fails.
-    pub(crate) async fn channel(self, address: SocketAddr, name: &str) -> anyhow::Result<Channel> {
+    /// When a certificate or key cannot be used.
+    pub(crate) fn config(self) -> anyhow::Result<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root)?;
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -115,18 +156,17 @@ impl Client {
             .with_root_certificates(roots)
             .with_client_auth_cert(self.chain, key_of(self.key))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    /// A channel to a server that has a certificate of this name.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub(crate) async fn channel(self, address: SocketAddr, name: &str) -> anyhow::Result<Channel> {
+        let config = self.config()?;
         let connector = TlsConnector::from(Arc::new(config));
-        let name = ServerName::try_from(name.to_owned())?;
-        let dial = tower::service_fn(move |_: http::Uri| {
-            let (connector, name) = (connector.clone(), name.clone());
-            async move {
-                let socket = TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
-            }
-        });
-        // The scheme says nothing here: the connector speaks TLS.
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        Ok(endpoint.connect_with_connector(dial).await?)
+        dial(address, name, connector).await
     }
 }

@@ -39,3 +39,9 @@ fn the_yardstick_writes_and_answers() {
         assert!(figure(&all, &format!("p50, {in_flight} in flight")) > 0.0);
     }
 }
+
+#[test]
+fn agents_are_let_in_beside_bare_handshakes() {
+    let all = bench(&["tunnel-auth"]);
+    assert!(figure(&all, "tunnels opened") > 0.0);
+}

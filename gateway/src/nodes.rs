@@ -30,14 +30,14 @@ type NodeKey = (String, String);
 #[derive(Default)]
 struct State {
     /// Sessions that are connected here.
-    here: BTreeMap<NodeKey, pb::NodePresence>,
-    changed: BTreeMap<NodeKey, pb::NodePresence>,
+    here: BTreeMap<NodeKey, Arc<pb::NodePresence>>,
+    changed: BTreeMap<NodeKey, Arc<pb::NodePresence>>,
     gone: Vec<pb::NodeGone>,
     version: u64,
     /// Other gateways that were heard.
     others: BTreeSet<String>,
-    /// What is known of nodes, connected or not, by bucket key.
-    known: BTreeMap<String, pb::NodePresence>,
+    /// What is known of nodes, connected or not, by bucket key; encoded, since it is rarely looked at.
+    known: BTreeMap<String, Bytes>,
 }
 
 /// See the module.
@@ -64,7 +64,7 @@ impl Nodes {
     }
 
     /// A node connected, or something about it changed.
-    pub(crate) fn changed(&self, p: pb::NodePresence) {
+    pub(crate) fn changed(&self, p: Arc<pb::NodePresence>) {
         let key = (p.workspace.clone(), p.node.clone());
         let mut state = self.lock();
         state.here.insert(key.clone(), p.clone());
@@ -155,7 +155,10 @@ impl Nodes {
                 gateway: self.gateway.clone(),
                 epoch: self.epoch.clone(),
                 version: state.version,
-                changed: std::mem::take(&mut state.changed).into_values().collect(),
+                changed: std::mem::take(&mut state.changed)
+                    .into_values()
+                    .map(|p| (*p).clone())
+                    .collect(),
                 gone: std::mem::take(&mut state.gone),
             }
         };
@@ -190,7 +193,7 @@ impl Nodes {
                     .unwrap_or_default();
                 break;
             }
-            nodes.push(p.clone());
+            nodes.push((**p).clone());
         }
         pb::PresenceSnapshot {
             gateway: self.gateway.clone(),
@@ -204,9 +207,7 @@ impl Nodes {
     fn described(&self, change: KvChange) {
         match change {
             KvChange::Put { key, entry } => {
-                if let Ok(p) = pb::NodePresence::decode(entry.value) {
-                    self.lock().known.insert(key, p);
-                }
+                self.lock().known.insert(key, entry.value);
             }
             KvChange::Delete { key } => {
                 self.lock().known.remove(&key);
@@ -225,8 +226,13 @@ impl Nodes {
     /// Every known node of a workspace, by name: those that are connected anywhere, and those that were.
     pub(crate) async fn list(&self, workspace: &str) -> BTreeMap<String, pb::Node> {
         let mut all = BTreeMap::new();
-        for p in self.lock().known.values().filter(|p| p.workspace == workspace) {
-            all.insert(p.node.clone(), view::node(p, ""));
+        let known = format!("{workspace}.");
+        for (_, bytes) in
+            self.lock().known.range(known.clone()..).take_while(|(k, _)| k.starts_with(&known))
+        {
+            if let Ok(p) = pb::NodePresence::decode(bytes.clone()) {
+                all.insert(p.node.clone(), view::node(&p, ""));
+            }
         }
         let others: Vec<String> = self.lock().others.iter().cloned().collect();
         for gateway in others {

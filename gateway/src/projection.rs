@@ -1,9 +1,9 @@
 //! The gateway's read model: what the log says about tasks, for listings and for those who watch. It is rebuilt
 //! from the log at every start, may lag a moment, and never decides.
 
-use crate::tasks::{Change, fold};
+use crate::tasks::Change;
 use cortex_log::{EventLog, LogError, Recorded, Space, Tail};
-use cortex_model::{TaskId, TaskKey, Workspace};
+use cortex_model::{Commit, Fault, TaskId, TaskKey, UnixMillis, Workspace};
 use cortex_scheduler_core::TaskView;
 use futures::StreamExt;
 use std::cmp::Reverse;
@@ -161,19 +161,18 @@ impl Projection {
             return;
         };
         let mut model = self.lock();
-        let before = model.tasks.get(&key).cloned();
-        let mut view = before.as_ref().map(|v| (**v).clone());
-        let commit = match fold(&mut view, &key, r) {
-            Ok(commit) => commit,
+        let applied = crate::tasks::decode(r).and_then(|commit| {
+            model.apply(&key, r, &commit, self.finished_kept).map(|view| (commit, view))
+        });
+        let (commit, view) = match applied {
+            Ok(applied) => applied,
             Err(fault) => {
                 tracing::error!(task = %key, revision = r.rev, error = %fault, "commit not applied");
                 return;
             }
         };
-        let Some(view) = view.map(Arc::new) else { return };
-        model.insert(&key, before.as_deref(), view.clone(), self.finished_kept);
         if let Some(watchers) = model.watchers.get(&key) {
-            let at = cortex_model::UnixMillis(r.at_ms);
+            let at = UnixMillis(r.at_ms);
             let change = Change { revision: r.rev, id: r.commit.id, at, commit, view };
             if watchers.send(Arc::new(change)).is_err() {
                 model.watchers.remove(&key);
@@ -188,21 +187,40 @@ impl Projection {
 }
 
 impl Model {
-    fn insert(
+    /// Applies a commit and returns the task after it. It is changed in place unless somebody looks at it.
+    fn apply(
         &mut self,
         key: &TaskKey,
-        before: Option<&TaskView>,
-        view: Arc<TaskView>,
+        r: &Recorded,
+        commit: &Commit,
         kept: usize,
-    ) {
-        let position = (key.workspace.clone(), Reverse(view.submitted_at.0), key.task.clone());
-        if before.is_none() {
-            self.order.insert(position);
-        }
-        if view.state.is_over() && before.is_none_or(|b| !b.state.is_over()) {
+    ) -> Result<Arc<TaskView>, Fault> {
+        let at = UnixMillis(r.at_ms);
+        let broken = |v| crate::tasks::quarantined(key, &v);
+        let (view, was_over) = match self.tasks.get_mut(key) {
+            Some(view) => {
+                let was_over = view.state.is_over();
+                Arc::make_mut(view).advance(r.rev, at, commit).map_err(broken)?;
+                (view.clone(), was_over)
+            }
+            None => {
+                let view = TaskView::begin(key, r.rev, at, commit).map_err(broken)?;
+                let view = Arc::new(view);
+                let submitted = Reverse(view.submitted_at.0);
+                self.order.insert((key.workspace.clone(), submitted, key.task.clone()));
+                self.tasks.insert(key.clone(), view.clone());
+                (view, false)
+            }
+        };
+        if view.state.is_over() && !was_over {
             self.finished.push_back(key.clone());
+            self.forget(kept);
         }
-        self.tasks.insert(key.clone(), view);
+        Ok(view)
+    }
+
+    /// Forgets the tasks that ended first, when there are too many.
+    fn forget(&mut self, kept: usize) {
         while self.finished.len() > kept {
             let Some(old) = self.finished.pop_front() else { return };
             if let Some(v) = self.tasks.remove(&old) {

@@ -3,11 +3,10 @@
 
 use crate::projection::Projection;
 use crate::status::log_fault;
-use bytes::Bytes;
 use cortex_log::{CommitId, EventLog, Expect, Key, LogError, Recorded, Rev, Space};
 use cortex_model::proto as pb;
 use cortex_model::{Code, Commit, Event, Fault, TaskKey, UnixMillis, wire};
-use cortex_scheduler_core::TaskView;
+use cortex_scheduler_core::{TaskView, Violation};
 use std::sync::Arc;
 
 /// How often a change is decided anew because somebody else was faster, before the caller is told to retry.
@@ -213,22 +212,24 @@ impl Tasks {
     }
 }
 
-/// Decodes a stored commit and applies it.
+/// Reads a stored commit.
 ///
 /// # Errors
-/// When the bytes cannot be read or break an invariant.
-pub(crate) fn fold(
-    view: &mut Option<TaskView>,
-    key: &TaskKey,
-    r: &Recorded,
-) -> Result<Commit, Fault> {
-    let commit = decode(&r.commit.body)?;
-    apply(view, key, r.rev, UnixMillis(r.at_ms), &commit)?;
-    Ok(commit)
+/// When the bytes cannot be read.
+pub(crate) fn decode(r: &Recorded) -> Result<Commit, Fault> {
+    wire::decode_commit(r.commit.body.clone())
 }
 
-fn decode(body: &Bytes) -> Result<Commit, Fault> {
-    wire::decode_commit(body.clone())
+/// A history that cannot be, as a fault.
+pub(crate) fn quarantined(key: &TaskKey, v: &Violation) -> Fault {
+    Fault::new(Code::Quarantined, format!("task {}: {v}", key.task))
+}
+
+/// Decodes a stored commit and applies it.
+fn fold(view: &mut Option<TaskView>, key: &TaskKey, r: &Recorded) -> Result<Commit, Fault> {
+    let commit = decode(r)?;
+    apply(view, key, r.rev, UnixMillis(r.at_ms), &commit)?;
+    Ok(commit)
 }
 
 fn apply(
@@ -238,8 +239,7 @@ fn apply(
     at: UnixMillis,
     commit: &Commit,
 ) -> Result<(), Fault> {
-    TaskView::apply(view, key, rev, at, commit)
-        .map_err(|v| Fault::new(Code::Quarantined, format!("task {}: {v}", key.task)))
+    TaskView::apply(view, key, rev, at, commit).map_err(|v| quarantined(key, &v))
 }
 
 fn log_key(key: &TaskKey) -> Result<Key, LogError> {

@@ -113,7 +113,7 @@ impl Driver {
                 biased;
                 Some(m) = schedulers.next() => self.member(&m),
                 Some(m) = presence.next() => self.announced(&m),
-                _ = beat.tick() => self.beat(),
+                _ = beat.tick() => self.beat()?,
                 Some(m) = explains.next() => self.explain(&m),
                 Some(c) = self.carried.next(), if !self.carried.is_empty() => {
                     self.came(c);
@@ -211,19 +211,26 @@ impl Driver {
         }
     }
 
-    fn beat(&mut self) {
+    fn beat(&mut self) -> Result<(), LogError> {
+        if self.has_read() && self.members.left_behind(&self.applied, Instant::now()) {
+            tracing::error!("other schedulers hear of the log what this one does not");
+            return Err(LogError::Timeout);
+        }
         let applied = self.applied.clone();
         let hb = pb::SchedulerHeartbeat { scheduler: self.me.to_string(), applied };
         let (log, subject) = (self.log.clone(), format!("cx.s.hb.{}", self.me));
-        self.carried.push(
-            async move {
-                if let Err(e) = log.publish(&subject, hb.encode_to_vec().into()).await {
-                    tracing::debug!(error = %e, "a heartbeat was not sent");
+        // Who still reads the history dispatches nothing, and must not be counted on.
+        if self.has_read() {
+            self.carried.push(
+                async move {
+                    if let Err(e) = log.publish(&subject, hb.encode_to_vec().into()).await {
+                        tracing::debug!(error = %e, "a heartbeat was not sent");
+                    }
+                    Carried::Nothing
                 }
-                Carried::Nothing
-            }
-            .boxed(),
-        );
+                .boxed(),
+            );
+        }
         let gone = self.presence.expire(Instant::now());
         self.changed(gone);
         self.own();
@@ -235,19 +242,25 @@ impl Driver {
         metrics::counter!("cortex_scheduler_decisions_total").absolute(c.decisions);
         metrics::counter!("cortex_scheduler_nodes_examined_total").absolute(c.examined);
         metrics::gauge!("cortex_scheduler_quarantined").set(self.core.quarantined().count() as f64);
+        Ok(())
+    }
+
+    /// Whether every shard's history has been read to its end.
+    fn has_read(&self) -> bool {
+        self.caught_up >= self.log.shards()
     }
 
     /// Dispatches only what it has read to the end.
     fn own(&mut self) {
-        if self.caught_up >= self.log.shards() {
-            let owned = self.members.owned(self.log.shards(), Instant::now());
+        if self.has_read() {
+            let owned = self.members.owned(self.log.shards(), &self.applied, Instant::now());
             self.core.owns(owned);
         }
     }
 
     fn member(&mut self, m: &Message) {
         if let Ok(hb) = pb::SchedulerHeartbeat::decode(m.body.clone()) {
-            self.members.heard(&hb.scheduler, Instant::now());
+            self.members.heard(&hb.scheduler, hb.applied, Instant::now());
         }
     }
 

@@ -1,10 +1,12 @@
 //! Build tasks: `cargo xtask COMMAND`. Standard library only, so that it builds in a second on a machine
 //! that has nothing but Rust and a C compiler. It never touches anything outside the checkout, except
-//! that `setup`, as root, may install `python3-pip`.
+//! that `setup`, as root, may install `python3-pip` and `nodejs`.
 
 mod nats;
+mod python;
 mod run;
 mod setup;
+mod system;
 mod tasks;
 
 use std::io::Write;

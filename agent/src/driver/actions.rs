@@ -4,7 +4,6 @@ use super::Driver;
 use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
-use crate::tunnel::Dial;
 use cortex_model::AttemptKey;
 use cortex_model::proto::OutputChunk;
 use cortex_tunnel::AgentAction;
@@ -14,11 +13,7 @@ impl Driver {
     pub(super) fn act(&mut self, action: AgentAction) {
         match action {
             AgentAction::Connect => {
-                let dial = Dial {
-                    data_dir: self.config.data_dir.clone(),
-                    server: self.config.server.clone(),
-                    token_file: self.config.token_file.clone(),
-                };
+                let dial = super::identity::dial(&self.config);
                 self.dialing = Some(tokio::spawn(dial.dial()));
             }
             AgentAction::Disconnect(reason) => self.disconnect(&reason),

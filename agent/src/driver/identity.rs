@@ -28,8 +28,6 @@ pub(super) struct Keeping {
     errand: Option<JoinHandle<Errand>>,
     refresh_at: Option<Instant>,
     renew_at: Option<UnixMillis>,
-    /// The node has an identity, so that it can be lost.
-    enrolled: bool,
     look_at: Option<Instant>,
     left: bool,
 }
@@ -59,10 +57,6 @@ pub(super) async fn done(keeping: &mut Keeping) -> Errand {
 /// Takes over what the identity says about this node, and waits for an administrator where one must decide first: the journal
 /// begins with the node's final id. False when `stop` came before.
 pub(super) async fn settle(config: &mut Config, stop: &CancellationToken) -> Result<bool, Fault> {
-    let dial = dial(config);
-    if dial.url().is_ok_and(|url| url.starts_with("http://")) {
-        return Ok(true);
-    }
     let store = Store::of(&config.data_dir);
     let mut enrolled = store.load()?;
     if let Standing::Pending { .. } = enrolled.standing {
@@ -95,19 +89,13 @@ pub(super) async fn settle(config: &mut Config, stop: &CancellationToken) -> Res
     Ok(true)
 }
 
-fn dial(config: &Config) -> Dial {
-    Dial {
-        data_dir: config.data_dir.clone(),
-        server: config.server.clone(),
-        token_file: config.token_file.clone(),
-    }
+pub(super) fn dial(config: &Config) -> Dial {
+    Dial { data_dir: config.data_dir.clone(), server: config.server.clone() }
 }
 
 impl Driver {
     /// A connection stands.
-    pub(super) fn connected_as(&mut self, holds: Option<Holds>) {
-        let Some(holds) = holds else { return };
-        self.keeping.enrolled = true;
+    pub(super) fn connected_as(&mut self, holds: Holds) {
         self.keeping.refresh_at = Some(Instant::now() + holds.token * 2 / 3);
         self.keeping.renew_at = Some(UnixMillis(holds.renew_at_ms));
     }
@@ -159,10 +147,7 @@ impl Driver {
     }
 
     fn has_left(&mut self, now: Instant) -> bool {
-        if self.keeping.left
-            || !self.keeping.enrolled
-            || self.keeping.look_at.is_some_and(|at| now < at)
-        {
+        if self.keeping.left || self.keeping.look_at.is_some_and(|at| now < at) {
             return false;
         }
         self.keeping.look_at = Some(now + Duration::from_millis(LEFT_LOOK_MS));

@@ -3,13 +3,16 @@
 
 mod actions;
 mod identity;
+mod leaving;
 mod offers;
 mod owner;
+
+pub use leaving::Stop;
 
 use crate::attempt::Event;
 use crate::clock::Ticks;
 use crate::config::{self, Config};
-use crate::exec::Stop;
+use crate::exec;
 use crate::local::{self, Question};
 use crate::lock;
 use crate::manifest;
@@ -23,30 +26,30 @@ use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt,
 use cortex_model::{AttemptKey, Fault};
 use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
 use identity::{Errand, Keeping};
+use leaving::Leaving;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Events of attempts that wait for the driver; attempts wait when it is full.
 const EVENTS: usize = 1024;
 
-/// How long a leaving agent waits for its attempts to end and for their outcomes to be heard.
+/// How long a leaving agent waits for attempts that it interrupted to end and for their outcomes to be heard.
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// How often an agent that is connected looks whether the policy gives it other abilities than it told.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs an agent until `stop` is cancelled.
+/// Runs an agent until it is asked to stop.
 ///
 /// # Errors
 /// It cannot start: the data directory, the journal or the configuration.
-pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fault> {
+pub async fn run(mut config: Config, stop: Stop) -> Result<(), Fault> {
     config::prepare(&config.data_dir)?;
     let _lock = lock::take(&config.data_dir).await?;
-    if !identity::settle(&mut config, &stop).await? {
+    if !identity::settle(&mut config, &stop.when_done).await? {
         return Ok(());
     }
     let started = start(&config).await?;
@@ -85,7 +88,7 @@ struct Driver {
     /// Claims that wait for their Go, read once.
     claims: BTreeMap<u64, offers::Parsed>,
     /// How to stop what runs.
-    stops: BTreeMap<AttemptKey, oneshot::Sender<Stop>>,
+    stops: BTreeMap<AttemptKey, oneshot::Sender<exec::Stop>>,
     /// Attempts whose outcome nobody acknowledged yet.
     unacked: BTreeSet<AttemptKey>,
     events: mpsc::Sender<Event>,
@@ -118,6 +121,7 @@ enum Woke {
     Errand(Errand),
     Time,
     Stop,
+    Hurry,
 }
 
 impl Driver {
@@ -163,16 +167,19 @@ impl Driver {
         }
     }
 
-    /// Works until `stop`, then until what runs has ended, or patience is over.
-    async fn serve(&mut self, stop: &CancellationToken) {
-        let mut leave_by = None;
+    /// Works until it is asked to stop, then until what runs has ended, or patience is over.
+    async fn serve(&mut self, stop: &Stop) {
+        let mut leaving = Leaving::No;
         loop {
             self.settle();
             let done = self.worker.running().next().is_none() && self.all_heard();
-            if leave_by.is_some_and(|by| done || Instant::now() >= by) {
-                return;
+            let late = leaving.until().is_some_and(|until| Instant::now() >= until);
+            match leaving {
+                Leaving::Draining(_) if late && !done => leaving = self.interrupt(),
+                Leaving::Draining(_) | Leaving::Ending(_) if late || done => return,
+                Leaving::No | Leaving::Draining(_) | Leaving::Ending(_) => {}
             }
-            match self.wait(stop, leave_by).await {
+            match self.wait(stop, leaving).await {
                 Woke::Frame(Ok(frame)) => self.take(frame),
                 Woke::Frame(Err(fault)) => self.lost(&fault),
                 Woke::Dialed(result) => self.dialed(result),
@@ -183,20 +190,18 @@ impl Driver {
                 Woke::Asked(question) => self.asked(question),
                 Woke::Errand(errand) => self.errand_done(errand),
                 Woke::Room | Woke::Time | Woke::Event(None) => {}
-                Woke::Stop => {
-                    leave_by = Some(Instant::now() + LEAVE);
-                    self.leave();
-                }
+                Woke::Stop => leaving = self.leave(),
+                Woke::Hurry => leaving = self.interrupt(),
             }
             self.look();
-            if self.keep() && leave_by.is_none() {
-                leave_by = Some(Instant::now() + LEAVE);
+            if self.keep() && leaving == Leaving::No {
                 self.leave();
+                leaving = self.interrupt();
             }
             let now = self.ticks.now();
             self.end.handle_timeout(now);
             for key in self.worker.expired(now) {
-                self.stop(&key, Stop::Timeout);
+                self.stop(&key, exec::Stop::Timeout);
             }
         }
     }
@@ -206,12 +211,12 @@ impl Driver {
         self.link.is_none() || (self.unacked.is_empty() && !self.end.has_frame())
     }
 
-    async fn wait(&mut self, stop: &CancellationToken, leave_by: Option<Instant>) -> Woke {
+    async fn wait(&mut self, stop: &Stop, leaving: Leaving) -> Woke {
         let times = [self.end.poll_timeout(), self.worker.poll_timeout()];
         let tick = times.into_iter().flatten().min();
         let wake = tick.map(|tick| Instant::from_std(self.ticks.instant(tick)));
         let look = self.link.is_some().then_some(self.look_at);
-        let wake = [wake, leave_by, look, self.keep_at()].into_iter().flatten().min();
+        let wake = [wake, leaving.until(), look, self.keep_at()].into_iter().flatten().min();
         let has_frame = self.end.has_frame();
         let up = self.link.as_ref().map(|link| link.up().clone());
         tokio::select! {
@@ -222,7 +227,8 @@ impl Driver {
             question = asked(&mut self.asked) => Woke::Asked(question),
             errand = identity::done(&mut self.keeping) => Woke::Errand(errand),
             () = sleep_until(wake) => Woke::Time,
-            () = stop.cancelled(), if leave_by.is_none() => Woke::Stop,
+            () = stop.when_done.cancelled(), if leaving == Leaving::No => Woke::Stop,
+            () = stop.now.cancelled(), if matches!(leaving, Leaving::Draining(_)) => Woke::Hurry,
         }
     }
 
@@ -342,16 +348,23 @@ impl Driver {
         self.end.disconnected(self.ticks.now(), fastrand::u64(..));
     }
 
-    fn leave(&mut self) {
-        tracing::info!("the agent is leaving");
+    fn leave(&mut self) -> Leaving {
+        let running = self.worker.running().count();
+        tracing::info!(running, "the agent is leaving");
         self.worker.leave();
         self.end.leaving("the agent is shutting down");
+        Leaving::Draining(Instant::now() + Duration::from_secs(self.config.stop_grace_secs))
+    }
+
+    /// Ends what still runs.
+    fn interrupt(&mut self) -> Leaving {
         let running: Vec<AttemptKey> = self.worker.running().cloned().collect();
         for key in running {
             if self.worker.stop(&key) {
-                self.stop(&key, Stop::Shutdown);
+                self.stop(&key, exec::Stop::Shutdown);
             }
         }
+        Leaving::Ending(Instant::now() + LEAVE)
     }
 
     async fn close(&mut self) {

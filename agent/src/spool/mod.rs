@@ -231,6 +231,7 @@ impl Spool {
             stdout_sha256: stdout.0.clone().finalize().to_vec(),
             stderr_sha256: stderr.0.clone().finalize().to_vec(),
             dropped_bytes: *dropped,
+            lost_bytes: 0,
         }
     }
 

@@ -10,6 +10,7 @@
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::agent_gateway_server::{AgentGateway, AgentGatewayServer};
 use cortex_model::proto::gateway_frame::Body as Down;
+use cortex_model::proto::node_identity_server::{NodeIdentity, NodeIdentityServer};
 use cortex_model::proto::*;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,8 +18,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+mod tls;
 
 /// Far beyond what anything takes on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -52,6 +55,7 @@ pub(crate) struct Connection {
 pub(crate) struct Gateway {
     pub(crate) url: String,
     connections: mpsc::Receiver<Connection>,
+    authority: tls::Authority,
 }
 
 struct Service(mpsc::Sender<Connection>);
@@ -89,15 +93,47 @@ impl AgentGateway for Service {
     }
 }
 
+/// Gives every node the same token, and nothing else.
+struct Registrar;
+
+#[tonic::async_trait]
+impl NodeIdentity for Registrar {
+    async fn mint_tunnel_token(
+        &self,
+        _: Request<MintTunnelTokenRequest>,
+    ) -> Result<Response<MintTunnelTokenResponse>, Status> {
+        let now_ms = cortex_agent::clock::unix_now().0;
+        let (token, expires_at_ms) = ("test-token".into(), now_ms + 300_000);
+        Ok(Response::new(MintTunnelTokenResponse { token, expires_at_ms, now_ms }))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Err(Status::unimplemented("join"))
+    }
+
+    async fn renew_certificate(
+        &self,
+        _: Request<RenewCertificateRequest>,
+    ) -> Result<Response<RenewCertificateResponse>, Status> {
+        Err(Status::unimplemented("renew"))
+    }
+
+    async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        Err(Status::unimplemented("leave"))
+    }
+}
+
 impl Gateway {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("https://{}", listener.local_addr().unwrap());
         let (sender, connections) = mpsc::channel(64);
-        let service = AgentGatewayServer::new(Service(sender));
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        Self { url, connections }
+        let authority = tls::Authority::new();
+        let server = tonic::transport::Server::builder()
+            .add_service(AgentGatewayServer::new(Service(sender)))
+            .add_service(NodeIdentityServer::new(Registrar));
+        tokio::spawn(server.serve_with_incoming(authority.accept(listener)));
+        Self { url, connections, authority }
     }
 
     /// The next agent that says hello, welcomed with plenty of credit.
@@ -274,9 +310,6 @@ impl Machine {
     pub(crate) fn new() -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let token = dir.path().join("token");
-        std::fs::write(&token, "test-token").unwrap();
-        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
         let policy = "version = 0\n[shell]\nallow = [\"/usr/bin/sh\", \"/bin/sh\"]\n";
         let path = dir.path().join("policy.toml");
         std::fs::write(&path, policy).unwrap();
@@ -289,9 +322,10 @@ impl Machine {
     }
 
     pub(crate) fn command(&self, gateway: &Gateway) -> Command {
+        gateway.authority.enrol(self.dir.path(), &gateway.url);
         let mut command = Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
         command
-            .args(["run", "--node", "n1", "--server", &gateway.url, "--data-dir"])
+            .args(["run", "--data-dir"])
             .arg(self.dir.path())
             .env("CORTEX_LOG", "debug,h2=info,hyper=info,tower=info")
             .stdin(Stdio::null())

@@ -127,10 +127,15 @@ fn last_words(task: &pb::Task) -> Vec<String> {
     let id = &task.task_id;
     let kind = task.outcome.as_ref().and_then(|o| o.ending.as_ref()?.kind.as_ref());
     let mut notes = Vec::new();
-    let dropped =
-        task.outcome.as_ref().and_then(|o| o.output.as_ref()).map_or(0, |o| o.dropped_bytes);
+    let output = task.outcome.as_ref().and_then(|o| o.output.as_ref());
+    let (dropped, lost) = output.map_or((0, 0), |o| (o.dropped_bytes, o.lost_bytes));
     if dropped > 0 {
         notes.push(format!("{dropped} bytes of output were dropped at the task's output limit"));
+    }
+    if lost > 0 {
+        notes.push(format!(
+            "the last {lost} bytes of output were lost on the node before they were delivered"
+        ));
     }
     if task.state == i32::from(pb::TaskState::Indeterminate) {
         let evidence = if task.evidence.is_empty() {

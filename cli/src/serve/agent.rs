@@ -99,7 +99,7 @@ impl LocalAgent {
     async fn end_earlier(&self) {
         let begun = tokio::time::Instant::now();
         for pid in self.running() {
-            kill_process(pid, Signal::TERM).ok();
+            kill_process(pid, Signal::INT).ok();
         }
         while begun.elapsed() < STOP_GRACE && !self.running().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -175,7 +175,7 @@ impl LocalAgent {
 
 async fn end(mut child: Child) {
     if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()).and_then(Pid::from_raw) {
-        kill_process(pid, Signal::TERM).ok();
+        kill_process(pid, Signal::INT).ok();
     }
     if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {
         child.kill().await.ok();

@@ -7,6 +7,7 @@ use cortex_gateway::{Backup, Config, Gateway, Issuers, Keys, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
 use cortex_model::{Code, Fault};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,6 +107,7 @@ pub(crate) async fn listen(
     dir: &DataDir,
     wanted: Option<SocketAddr>,
 ) -> Result<TcpListener, CliError> {
+    raise_open_files();
     if let Some(address) = wanted {
         return TcpListener::bind(address).await.map_err(|e| bind_error(address, &e));
     }
@@ -116,6 +118,15 @@ pub(crate) async fn listen(
         return Ok(listener);
     }
     TcpListener::bind(any).await.map_err(|e| bind_error(any, &e))
+}
+
+/// Every connection is an open file, and systems allow 1,024 of them unless a program asks for more.
+fn raise_open_files() {
+    let now = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: now.maximum, maximum: now.maximum };
+    if let Err(e) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(error = %e, "the limit of open files stays as it was: fewer connections fit");
+    }
 }
 
 fn bind_error(address: SocketAddr, e: &std::io::Error) -> CliError {

@@ -167,7 +167,7 @@ fn write(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Canonical
     Ok(())
 }
 
-fn is_key(key: &str) -> bool {
+pub(crate) fn is_key(key: &str) -> bool {
     !key.is_empty()
         && key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'$'))
 }

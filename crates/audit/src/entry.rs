@@ -49,6 +49,27 @@ pub mod kind {
     pub const KEY_ROTATE: &str = "key.rotate";
     /// The last record of a journal.
     pub const LOG_CLOSE: &str = "log.close";
+
+    /// All of them.
+    pub const ALL: [&str; 17] = [
+        GENESIS,
+        SESSION_OPEN,
+        SESSION_CLOSE,
+        INTENT,
+        OUTCOME,
+        REFUSAL,
+        RECOVERY,
+        POLICY_LOADED,
+        CONSENT_ASKED,
+        CONSENT_ANSWERED,
+        HEARTBEAT,
+        CONFIG,
+        ACCESS,
+        REDACT,
+        PRUNE,
+        KEY_ROTATE,
+        LOG_CLOSE,
+    ];
 }
 
 /// A place in a journal: what the next entry must carry.
@@ -118,6 +139,9 @@ impl Envelope {
         if !is_uuid(&stamp.boot) {
             return Err(FormatError::Field("boot"));
         }
+        if !canonical::is_key(kind) {
+            return Err(FormatError::Field("kind"));
+        }
         let body = Value::map([
             ("v", Value::from(FORMAT)),
             ("log", Value::from(position.log.to_string())),
@@ -169,6 +193,9 @@ impl Envelope {
         }
         if !is_uuid(&envelope.boot) {
             return Err(FormatError::Field("boot"));
+        }
+        if !canonical::is_key(&envelope.kind) {
+            return Err(FormatError::Field("kind"));
         }
         if !matches!(envelope.data, Value::Map(_)) {
             return Err(FormatError::Field("data"));

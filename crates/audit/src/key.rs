@@ -36,9 +36,14 @@ impl KeyKind {
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
-    /// Reads a key. Weak ones (of small order), under which anything would verify, are refused.
+    /// Reads a key. Weak ones (of small order), under which anything would verify, are refused, and so are second
+    /// spellings (coordinates not below 2^255-19), which verifiers of other languages may take for other keys.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        let [low, middle @ .., high] = bytes;
+        if *low >= 0xed && high & 0x7f == 0x7f && middle.iter().all(|byte| *byte == 0xff) {
+            return None;
+        }
         let key = VerifyingKey::from_bytes(bytes).ok()?;
         (!key.is_weak()).then_some(Self(key))
     }

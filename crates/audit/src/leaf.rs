@@ -26,10 +26,13 @@ impl Leaf {
             return None;
         }
         let mut out = [0; 32];
+        let mut seen = 0;
         for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            let (high, low) = (NIBBLE[usize::from(pair[0])], NIBBLE[usize::from(pair[1])]);
+            seen |= high | low;
+            *byte = high << 4 | low;
         }
-        Some(Self(out))
+        (seen < 16).then_some(Self(out))
     }
 
     /// The hash as it is stored in binary tables.
@@ -69,10 +72,13 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// Values of hex digits; 16 for all other bytes.
+const NIBBLE: [u8; 256] = {
+    let mut table = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
     }
-}
+    table
+};

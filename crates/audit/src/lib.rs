@@ -6,7 +6,7 @@
 //!
 //! Writing: [`record`] makes the data of each kind, [`Envelope::encode`] the bytes to store, [`Leaf`] their hash,
 //! [`Frontier`] the tree's root, [`LogKey`] the signed checkpoint, [`CosignerKey`] the countersignature.
-//! Reading: [`ChainChecker`] walks a journal that is one's own.
+//! Reading: [`ChainChecker`] walks a journal that is one's own, [`verify::verify`] judges anybody's.
 #![forbid(unsafe_code)]
 
 pub mod canonical;
@@ -19,8 +19,10 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 pub mod record;
+mod scan;
 pub mod stamp;
 pub mod tree;
+pub mod verify;
 
 pub use canonical::Value;
 pub use chain::{ChainChecker, ChainError, Head};

@@ -2,7 +2,7 @@
 //! cosigned checkpoint with that root.
 
 use crate::leaf::Leaf;
-use crate::note::{NoteError, SignedNote, decimal};
+use crate::note::{MAX_SIZE, NoteError, SignedNote, decimal};
 use crate::tree::{Hash, MAX_PROOF, ProofError, verify_inclusion};
 use std::fmt;
 use thiserror::Error;
@@ -48,7 +48,8 @@ impl TlogProof {
             return Err(ProofFileError::Form);
         }
         let index = lines.next().and_then(|line| line.strip_prefix("index "));
-        let index = index.and_then(decimal).ok_or(ProofFileError::Form)?;
+        let index = index.and_then(decimal).filter(|index| *index <= MAX_SIZE);
+        let index = index.ok_or(ProofFileError::Form)?;
         let mut hashes = Vec::new();
         for line in lines {
             if hashes.len() == MAX_PROOF {

@@ -37,7 +37,11 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     if text.len() != FORM.len() || !fits {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let digits = text.as_bytes();
+    let number = |range: std::ops::Range<usize>| -> Option<u64> {
+        let value = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
+        Some(digits.get(range)?.iter().fold(0, value))
+    };
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));

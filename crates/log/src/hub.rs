@@ -13,7 +13,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Names of the places to which answers go begin with this.
+const INBOX: &str = "_INBOX.";
 
 /// The subscriptions of one log.
 #[derive(Default)]
@@ -21,20 +24,33 @@ pub(crate) struct Hub {
     subscriptions: Arc<Mutex<Subscriptions>>,
 }
 
+/// A queue grows by blocks of many messages: a pointer keeps those of the many that are idle small.
+type Queue = mpsc::Sender<Box<Message>>;
+
 #[derive(Default)]
 struct Subscriptions {
     next: u64,
     /// Most are literal, one per session: found without a search.
-    literal: HashMap<String, Vec<(u64, mpsc::Sender<Message>)>>,
-    wild: Vec<(u64, String, mpsc::Sender<Message>)>,
+    literal: HashMap<String, Vec<(u64, Queue)>>,
+    wild: Vec<(u64, String, Queue)>,
+    /// Who waits for an answer.
+    inboxes: HashMap<u64, oneshot::Sender<Bytes>>,
 }
 
 impl Hub {
     pub(crate) fn publish(&self, subject: &str, body: &Bytes) -> Result<()> {
         check_subject(subject)?;
         LogError::check_size("a message", body.len(), MESSAGE_MAX)?;
+        let mut subscriptions = lock(&self.subscriptions);
+        if let Some(inbox) = subject.strip_prefix(INBOX).and_then(|id| id.parse().ok())
+            && let Some(waiting) = subscriptions.inboxes.remove(&inbox)
+        {
+            // Whoever asked may have stopped waiting.
+            drop(waiting.send(body.clone()));
+            return Ok(());
+        }
         let message = Message { subject: subject.to_owned(), reply: None, body: body.clone() };
-        lock(&self.subscriptions).send(&message);
+        subscriptions.send(message);
         Ok(())
     }
 
@@ -46,19 +62,23 @@ impl Hub {
     ) -> Result<Bytes> {
         check_subject(subject)?;
         LogError::check_size("a message", body.len(), MESSAGE_MAX)?;
-        let (inbox, mut answers) = {
+        let (waiting, answer) = oneshot::channel();
+        let inbox = {
             let mut subscriptions = lock(&self.subscriptions);
-            let inbox = format!("_INBOX.{}", subscriptions.next);
-            let answers = self.add(&mut subscriptions, &inbox, 1);
-            (inbox, answers)
+            let id = subscriptions.next;
+            subscriptions.next += 1;
+            let reply = Some(format!("{INBOX}{id}"));
+            if subscriptions.send(Message { subject: subject.to_owned(), reply, body }) == 0 {
+                return Err(LogError::NoResponders);
+            }
+            subscriptions.inboxes.insert(id, waiting);
+            Inbox { id, subscriptions: self.subscriptions.clone() }
         };
-        let message = Message { subject: subject.to_owned(), reply: Some(inbox), body };
-        if lock(&self.subscriptions).send(&message) == 0 {
-            return Err(LogError::NoResponders);
-        }
-        match tokio::time::timeout(timeout, answers.next()).await {
-            Ok(Some(answer)) => Ok(answer.body),
-            Ok(None) => Err(LogError::Closed),
+        let answered = tokio::time::timeout(timeout, answer).await;
+        drop(inbox);
+        match answered {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(LogError::Closed),
             Err(_) => Err(LogError::Timeout),
         }
     }
@@ -66,39 +86,33 @@ impl Hub {
     pub(crate) fn subscribe(&self, pattern: &str) -> Result<MessageStream> {
         check_pattern(pattern)?;
         let mut subscriptions = lock(&self.subscriptions);
-        Ok(self.add(&mut subscriptions, pattern, SUBSCRIPTION_QUEUE).boxed())
-    }
-
-    fn add(&self, to: &mut Subscriptions, pattern: &str, queue: usize) -> Subscription {
-        let (tx, messages) = mpsc::channel(queue);
-        let id = to.next;
-        to.next += 1;
+        let (tx, messages) = mpsc::channel(SUBSCRIPTION_QUEUE);
+        let id = subscriptions.next;
+        subscriptions.next += 1;
         if has_wildcard(pattern) {
-            to.wild.push((id, pattern.to_owned(), tx));
+            subscriptions.wild.push((id, pattern.to_owned(), tx));
         } else {
-            to.literal.entry(pattern.to_owned()).or_default().push((id, tx));
+            subscriptions.literal.entry(pattern.to_owned()).or_default().push((id, tx));
         }
-        Subscription {
-            id,
-            pattern: pattern.to_owned(),
-            messages,
-            subscriptions: self.subscriptions.clone(),
-        }
+        let (pattern, subscriptions) = (pattern.to_owned(), self.subscriptions.clone());
+        Ok(Subscription { id, pattern, messages, subscriptions }.boxed())
     }
 }
 
 impl Subscriptions {
     /// Returns how many listen.
-    fn send(&self, message: &Message) -> usize {
+    fn send(&self, message: Message) -> usize {
         let literal = self.literal.get(&message.subject).into_iter().flatten().map(|(_, tx)| tx);
         let wild = self.wild.iter().filter(|(_, p, _)| matches(p, &message.subject));
-        let mut listening = 0;
-        for tx in literal.chain(wild.map(|(_, _, tx)| tx)) {
+        let mut all = literal.chain(wild.map(|(_, _, tx)| tx));
+        let Some(mut tx) = all.next() else { return 0 };
+        let mut listening = 1;
+        for next in all {
+            deliver(tx, message.clone());
+            tx = next;
             listening += 1;
-            if tx.try_send(message.clone()).is_err() {
-                tracing::warn!(subject = message.subject, "a slow subscriber lost a message");
-            }
         }
+        deliver(tx, message);
         listening
     }
 
@@ -113,10 +127,29 @@ impl Subscriptions {
     }
 }
 
+fn deliver(to: &Queue, message: Message) {
+    if let Err(lost) = to.try_send(Box::new(message)) {
+        let subject = lost.into_inner().subject;
+        tracing::warn!(subject, "a slow subscriber lost a message");
+    }
+}
+
+/// Leaves nothing behind, however a request ends.
+struct Inbox {
+    id: u64,
+    subscriptions: Arc<Mutex<Subscriptions>>,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        lock(&self.subscriptions).inboxes.remove(&self.id);
+    }
+}
+
 struct Subscription {
     id: u64,
     pattern: String,
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<Box<Message>>,
     subscriptions: Arc<Mutex<Subscriptions>>,
 }
 
@@ -124,7 +157,7 @@ impl Stream for Subscription {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.messages.poll_recv(cx)
+        self.messages.poll_recv(cx).map(|m| m.map(|m| *m))
     }
 }
 

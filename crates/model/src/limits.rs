@@ -131,6 +131,12 @@ pub const AWAY_NODES_KEPT: usize = 1_000;
 pub const BROKEN_TASKS_KEPT: usize = 1_000;
 /// Refused offers remembered per task and recorded with its start.
 pub const REFUSALS_KEPT: usize = 8;
+/// How long what runs may go on when an agent is asked to stop and its owner did not say, seconds.
+pub const STOP_GRACE_DEFAULT_SECS: u64 = 20;
+/// Longest such grace, seconds.
+pub const STOP_GRACE_MAX_SECS: u64 = 24 * 3_600;
+/// Late reports recorded per attempt; further ones are acknowledged and dropped.
+pub const LATE_REPORTS_MAX: usize = 4;
 /// Slots of a node that does not say.
 pub const SLOTS_DEFAULT: u32 = 4;
 /// Most slots of a node.

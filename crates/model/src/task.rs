@@ -249,6 +249,8 @@ pub struct OutputSummary {
     pub stderr_sha256: Vec<u8>,
     /// Bytes dropped at the output limit.
     pub dropped_bytes: u64,
+    /// Bytes at the end of the sequence that were lost on the node before they were delivered.
+    pub lost_bytes: u64,
 }
 
 impl OutputSummary {

@@ -56,6 +56,7 @@ fn outcome(ending: Ending) -> Outcome {
             stdout_sha256: vec![1; 32],
             stderr_sha256: vec![2; 32],
             dropped_bytes: 9,
+            lost_bytes: 2,
         },
         inline_output: vec![OutputChunk {
             stream: Stream::Stderr,

@@ -152,7 +152,7 @@ impl AgentEnd {
 
     /// The spool cannot be read any more: its outcome is sent without waiting for the rest.
     pub fn output_lost(&mut self, key: &AttemptKey) {
-        self.delivery.drop_output(key);
+        self.delivery.output_lost(key);
     }
 }
 

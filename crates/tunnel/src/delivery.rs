@@ -74,8 +74,10 @@ struct Attempt {
     read: Option<Read>,
     /// In `Delivery::runnable`.
     queued: bool,
-    /// Nobody wants the output.
+    /// Nobody wants the output, or nobody can have it.
     discarded: bool,
+    /// The spool failed: what comes after this will never be delivered.
+    lost_from: Option<u64>,
     stage: Stage,
     /// From `Waiting` to `Sent`.
     outcome: Option<Box<OutcomeReport>>,
@@ -263,7 +265,21 @@ impl Delivery {
         let attempt = self.attempts.get_mut(&self.outcomes.pop_front()?)?;
         attempt.stage = Stage::Sent;
         self.outcomes_in_flight += 1;
-        attempt.outcome.as_deref().cloned()
+        let mut report = attempt.outcome.as_deref().cloned()?;
+        attempt.admit_loss(&mut report);
+        Some(report)
+    }
+
+    /// The spool cannot be read any more. The outcome does not wait for the rest, and says that it will not come; one that was
+    /// sent without saying so is sent again.
+    pub(crate) fn output_lost(&mut self, key: &AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        attempt.lost_from.get_or_insert(attempt.acked);
+        if attempt.stage == Stage::Sent {
+            attempt.stage = Stage::Waiting;
+            self.outcomes_in_flight -= 1;
+        }
+        self.drop_output(key);
     }
 
     /// Takes a ready outcome out of its queue: there is output to send before it, or no need for it.
@@ -390,6 +406,18 @@ impl Delivery {
             self.attempts.remove(key);
             actions.push_back(AgentAction::Released(key.clone()));
         }
+    }
+}
+
+impl Attempt {
+    /// Says in a report how much of what was kept will never be delivered: a gateway would wait for it for ever.
+    fn admit_loss(&self, report: &mut OutcomeReport) {
+        if has_inline(report) || (self.discarded && self.lost_from.is_none()) {
+            return;
+        }
+        let Some(output) = report.outcome.as_mut().and_then(|o| o.output.as_mut()) else { return };
+        let total = output.stdout_bytes.saturating_add(output.stderr_bytes);
+        output.lost_bytes = total.saturating_sub(self.lost_from.unwrap_or(self.end));
     }
 }
 

@@ -93,6 +93,8 @@ pub enum CloseReason {
     Silent,
     /// The agent broke the protocol.
     Protocol(ProtocolError),
+    /// No newer token was shown before the old one ended.
+    TokenStale,
     /// The grace of `drain` is over.
     Drained,
     /// The agent does not read, or the driver does not keep up.

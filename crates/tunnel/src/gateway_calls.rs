@@ -19,6 +19,7 @@ impl GatewayEnd {
     pub fn accept(&mut self, workspace: &str, now: Tick, wall: UnixMillis) -> bool {
         let State::Deciding { version, .. } = self.state else { return false };
         self.wall = wall;
+        self.workspace = workspace.into();
         let cfg = Arc::clone(&self.cfg);
         let heartbeat = Heartbeat::new(cfg.heartbeat_ms, cfg.dead_after_ms, now);
         self.state = State::Up { heartbeat, drain: None };
@@ -36,16 +37,17 @@ impl GatewayEnd {
         true
     }
 
-    /// The end of the token that was shown with the call; the welcome tells it. The machine does not watch it: the driver,
-    /// which knows the wall clock, ends the connection.
-    pub fn set_token_end(&mut self, expires: UnixMillis) {
+    /// The end of the token that was shown with the call; the welcome tells it. An open tunnel ends with it, unless a newer one
+    /// is accepted before.
+    pub fn set_token_end(&mut self, expires: UnixMillis, now: Tick, wall: UnixMillis) {
         self.token_end = expires;
+        self.token_deadline = Some(now + expires.since(wall));
     }
 
-    /// The newer token was taken.
-    pub fn token_accepted(&mut self, expires: UnixMillis, wall: UnixMillis) {
-        self.token_end = expires;
-        let (expires_at_ms, now_ms) = (expires.0, wall.0);
+    /// The newer token was taken. It never shortens what was granted before.
+    pub fn token_accepted(&mut self, expires: UnixMillis, now: Tick, wall: UnixMillis) {
+        self.set_token_end(expires.max(self.token_end), now, wall);
+        let (expires_at_ms, now_ms) = (self.token_end.0, wall.0);
         self.push(Down::TokenAccepted(TokenAccepted { expires_at_ms, now_ms }));
     }
 
@@ -127,6 +129,11 @@ impl GatewayEnd {
             task_id: key.task.task.as_str().into(),
             attempt: key.attempt,
         }));
+    }
+
+    /// An outcome came again before it was acknowledged: the second replaces the first, and one acknowledgement answers both.
+    pub fn outcome_replaced(&mut self) {
+        self.outcomes_in_flight = self.outcomes_in_flight.saturating_sub(1);
     }
 
     /// Everything of an attempt's output below `offset` is durable. Of acknowledgements that wait

@@ -18,7 +18,7 @@ use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     AuditState, Credit, Error, GatewayFrame, GatewayHeartbeat, OutputAck, Refuse,
 };
-use cortex_model::{AttemptKey, Tick, UnixMillis};
+use cortex_model::{AttemptKey, Code, Fault, Tick, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -72,10 +72,13 @@ pub struct GatewayEnd {
     pub(crate) cfg: Arc<GatewayConfig>,
     pub(crate) state: State,
     pub(crate) session: String,
+    /// The agent's workspace, from `accept` on: it can report about nothing else.
+    pub(crate) workspace: String,
     /// The gateway's wall clock, as last told.
     pub(crate) wall: UnixMillis,
-    /// End of the newest token the agent showed.
+    /// End of the newest token the agent showed, by the wall clock and by the one that never jumps; none: no end.
     pub(crate) token_end: UnixMillis,
+    pub(crate) token_deadline: Option<Tick>,
     pub(crate) leaving: bool,
     pub(crate) offers: Offers,
     pub(crate) queries: BTreeMap<u64, AttemptKey>,
@@ -107,8 +110,10 @@ impl GatewayEnd {
             cfg,
             state: State::AwaitHello { deadline: now + HANDSHAKE_TIMEOUT_MS },
             session: String::new(),
+            workspace: String::new(),
             wall: UnixMillis(0),
             token_end: UnixMillis(0),
+            token_deadline: None,
             leaving: false,
             offers: Offers::default(),
             queries: BTreeMap::new(),
@@ -183,8 +188,8 @@ impl GatewayEnd {
         match &self.state {
             State::AwaitHello { deadline } | State::Deciding { deadline, .. } => Some(*deadline),
             State::Up { heartbeat, drain } => {
-                let beat = heartbeat.deadline();
-                Some(drain.map_or(beat, |drain| drain.min(beat)))
+                let times = [Some(heartbeat.deadline()), *drain, self.token_deadline];
+                times.into_iter().flatten().min()
             }
             State::Closed => None,
         }
@@ -204,6 +209,14 @@ impl GatewayEnd {
             }
             State::Up { drain: Some(drain), .. } if now >= *drain => {
                 self.close(CloseReason::Drained, None);
+            }
+            // Either clock may be the one that stood still: this one while the machine slept, the other when it was set.
+            State::Up { .. }
+                if self.token_deadline.is_some_and(|at| now >= at || wall >= self.token_end) =>
+            {
+                let text = "no newer tunnel token was shown in time";
+                let error = Some(Error::from(&Fault::new(Code::TunnelTokenStale, text)));
+                self.close(CloseReason::TokenStale, Some(Refuse { error, retry_after_ms: 0 }));
             }
             State::Up { heartbeat, .. } => heartbeat.handle_timeout(now),
             State::Closed => {}

@@ -6,7 +6,6 @@ use crate::frame::{check_chunk, check_outcome, key, up_name};
 use crate::gateway_actions::{CloseReason, GatewayAction};
 use crate::gateway_end::{GatewayEnd, State};
 use crate::handshake::{check_hello, negotiate};
-use cortex_model::Tick;
 use cortex_model::limits::OUTCOMES_IN_FLIGHT_MAX;
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
@@ -14,6 +13,7 @@ use cortex_model::proto::{
     AgentFrame, Busy, CancelAnswer, Claim, Error, Hello, NoGo, OutcomeReport, OutputReport,
     QueryAnswer, Refuse,
 };
+use cortex_model::{AttemptKey, Tick};
 
 impl GatewayEnd {
     /// A frame came from the agent. After the end of the connection it is ignored.
@@ -135,6 +135,7 @@ impl GatewayEnd {
 
     fn outcome(&mut self, report: OutcomeReport) -> Result<(), ProtocolError> {
         let key = check_outcome(&report)?;
+        self.check_workspace("outcome", &key)?;
         if self.outcomes_in_flight >= OUTCOMES_IN_FLIGHT_MAX {
             let (what, limit) = ("outcomes not acknowledged", OUTCOMES_IN_FLIGHT_MAX);
             return Err(ProtocolError::TooMany { what, limit });
@@ -146,12 +147,21 @@ impl GatewayEnd {
 
     fn output(&mut self, report: OutputReport) -> Result<(), ProtocolError> {
         let key = key("output", &report.workspace, &report.task_id, report.attempt)?;
+        self.check_workspace("output", &key)?;
         let missing = ProtocolError::BadField { frame: "output", field: "chunk" };
         let chunk = report.chunk.ok_or(missing)?;
         check_chunk(&chunk)?;
         self.window.received(chunk.data.len() as u64)?;
         self.actions.push_back(GatewayAction::Output { key, chunk });
         Ok(())
+    }
+
+    /// Reports are taken for tasks of the agent's own workspace only, whatever they name.
+    fn check_workspace(&self, frame: &'static str, key: &AttemptKey) -> Result<(), ProtocolError> {
+        if key.task.workspace.as_str() == self.workspace {
+            return Ok(());
+        }
+        Err(ProtocolError::BadField { frame, field: "workspace" })
     }
 
     fn query_answer(&mut self, answer: QueryAnswer) {

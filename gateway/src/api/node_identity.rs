@@ -21,12 +21,16 @@ impl Api {
         }
         let token = TokenText::parse(&r.token).map_err(|_| none())?;
         let request = CheckedRequest::read(&r.csr)?;
+        self.identity.may_certify(&request.key())?;
         let authority = self.keys.authority();
         let signing = Signing { authority: &authority, now: crate::clock::now() };
         let address = who.peer.address.ip().to_string();
         let machine = Machine { hostname: r.hostname, agent_version: r.agent_version, address };
         let joined = self.registry.join(&signing, &token, &request, &r.node, &machine).await?;
         let pending = joined.certificate.is_none();
+        if !pending {
+            self.identity.certified(&request.key());
+        }
         tracing::info!(workspace = %joined.workspace, node = %joined.node, pending, "a machine joined");
         let state = if pending { pb::Enrolment::Pending } else { pb::Enrolment::Approved };
         Ok(pb::JoinResponse {
@@ -42,12 +46,15 @@ impl Api {
         &self,
         r: pb::RenewCertificateRequest,
     ) -> Result<pb::RenewCertificateResponse, Fault> {
+        let key = CheckedRequest::read(&r.csr)?.key();
+        self.identity.may_certify(&key)?;
         let authority = self.keys.authority();
         let signing = Signing { authority: &authority, now: crate::clock::now() };
         let issued = self
             .registry
             .renew(&signing, &r.certificate, &r.csr, r.signed_at_ms, &r.signature)
             .await?;
+        self.identity.certified(&key);
         Ok(pb::RenewCertificateResponse { certificate: Some(self.certificate(issued)) })
     }
 
@@ -88,8 +95,12 @@ impl Api {
 impl NodeIdentity for Api {
     async fn join(&self, r: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
         let who = principal(&r).map_err(|f| crate::status::status(&f))?;
-        let joined = self.enrol(&who, r.into_inner()).await;
-        answer(joined.map_err(|fault| self.identity.failed(who.peer.address.ip(), fault)))
+        let r = r.into_inner();
+        let known = (r.token.len() <= CREDENTIAL_MAX).then(|| TokenText::parse(&r.token).ok());
+        let named = known.flatten().map(|token| format!("{}/{}", token.workspace, token.id));
+        let joined = self.enrol(&who, r).await;
+        let address = who.peer.address.ip();
+        answer(joined.map_err(|fault| self.identity.failed(address, named.as_deref(), fault)))
     }
 
     async fn renew_certificate(
@@ -98,7 +109,7 @@ impl NodeIdentity for Api {
     ) -> Answer<pb::RenewCertificateResponse> {
         let who = principal(&r).map_err(|f| crate::status::status(&f))?;
         let renewed = self.renewed(r.into_inner()).await;
-        answer(renewed.map_err(|fault| self.identity.failed(who.peer.address.ip(), fault)))
+        answer(renewed.map_err(|fault| self.identity.failed(who.peer.address.ip(), None, fault)))
     }
 
     async fn mint_tunnel_token(

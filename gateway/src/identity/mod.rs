@@ -15,8 +15,9 @@ use crate::registry::Registry;
 use crate::tls::{Keys, PeerInfo};
 use bucket::Buckets;
 use cortex_model::credential::{Purpose, TokenText};
+use cortex_model::limits::enrol::{CERTIFICATE_EVERY_MS, CERTIFICATES_AT_ONCE};
 use cortex_model::limits::identity as bounds;
-use cortex_model::registry::Record;
+use cortex_model::registry::{Digest, Record};
 use cortex_model::{Actor, ActorKind, Code, Fault, Permission, Role, Tick, UnixMillis, Workspace};
 use http::HeaderMap;
 use std::net::IpAddr;
@@ -69,6 +70,11 @@ impl Principal {
         self.peer.certificate.as_ref()
     }
 
+    /// Where it comes from.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.peer.address.ip()
+    }
+
     /// Cancelled when the credential is revoked.
     pub(crate) fn ended(&self) -> &CancellationToken {
         &self.ended
@@ -83,12 +89,15 @@ pub(crate) struct Identity {
     started: Instant,
     tries: Mutex<Buckets>,
     calls: Mutex<Buckets>,
+    certificates: Mutex<Buckets>,
 }
 
 impl Identity {
     pub(crate) fn new(keys: Arc<Keys>, registry: Arc<Registry>, issuers: Issuers) -> Identity {
         let try_us = bounds::TRY_EVERY_MS * 1_000;
         let call_us = 1_000_000 / u64::from(bounds::CALLS_PER_SECOND);
+        let certificate_us = CERTIFICATE_EVERY_MS * 1_000;
+        let certificates = Buckets::new(CERTIFICATES_AT_ONCE, certificate_us, bounds::TRIES_KEPT);
         Identity {
             keys,
             registry,
@@ -96,6 +105,7 @@ impl Identity {
             started: Instant::now(),
             tries: Mutex::new(Buckets::new(bounds::TRIES_PER_ADDRESS, try_us, bounds::TRIES_KEPT)),
             calls: Mutex::new(Buckets::new(bounds::CALLS_BURST, call_us, bounds::TRIES_KEPT)),
+            certificates: Mutex::new(certificates),
         }
     }
 
@@ -152,7 +162,7 @@ impl Identity {
     pub(crate) fn tunnel_token(&self, agent: &Principal, token: &str) -> Result<UnixMillis, Fault> {
         let certificate = agent.certificate().ok_or_else(no_certificate)?;
         let checked = self.keys.authority().check(token, certificate);
-        checked.map_err(|fault| self.failed(agent.peer.address.ip(), fault))
+        checked.map_err(|fault| self.failed(agent.peer.address.ip(), None, fault))
     }
 
     /// Why what rested on this credential was ended.
@@ -204,7 +214,7 @@ impl Identity {
         let address = peer.address.ip();
         let mut user = bearer(shown)
             .and_then(|text| self.of_token(text, peer))
-            .map_err(|fault| self.failed(address, fault))?;
+            .map_err(|fault| self.failed(address, None, fault))?;
         if let Some(asked) = headers.get(WORKSPACE_HEADER) {
             let asked = asked.to_str().ok().and_then(|text| Workspace::parse(text).ok());
             let asked = asked.ok_or_else(|| {
@@ -263,8 +273,28 @@ impl Identity {
         }
     }
 
-    /// Counts a failure against its address, and says what the caller is told.
-    pub(crate) fn failed(&self, address: IpAddr, fault: Fault) -> Fault {
+    /// Whether this key may get another certificate: each is an event for ever.
+    ///
+    /// # Errors
+    /// `CX-0516` with how long it must wait.
+    pub(crate) fn may_certify(&self, key: &Digest) -> Result<(), Fault> {
+        match lock(&self.certificates).wait_ms(&key.to_string(), self.tick()) {
+            0 => Ok(()),
+            wait => {
+                let text = format!("too many certificates: wait {} s", wait.div_ceil(1_000));
+                Err(Fault::new(Code::TooManyTries, text))
+            }
+        }
+    }
+
+    /// The key got one.
+    pub(crate) fn certified(&self, key: &Digest) {
+        lock(&self.certificates).take(&key.to_string(), self.tick());
+    }
+
+    /// Counts a failure against its address, and against the token it named if that is known, and says what the caller is told.
+    /// Who shows the right secret is never among them.
+    pub(crate) fn failed(&self, address: IpAddr, token: Option<&str>, fault: Fault) -> Fault {
         let guess = matches!(
             fault.code,
             Code::Unauthenticated | Code::BadJoinToken | Code::BadProof | Code::NotBound
@@ -272,11 +302,14 @@ impl Identity {
         if !guess {
             return fault;
         }
-        let (key, tick) = (crate::tls::counted(address).to_string(), self.tick());
+        let (address, tick) = (crate::tls::counted(address).to_string(), self.tick());
         let mut tries = lock(&self.tries);
-        let wait = tries.wait_ms(&key, tick);
-        tries.take(&key, tick);
-        if wait > 0 { too_many(wait) } else { fault }
+        let mut longest = 0;
+        for key in [Some(address.as_str()), token].into_iter().flatten() {
+            longest = longest.max(tries.wait_ms(key, tick));
+            tries.take(key, tick);
+        }
+        if longest > 0 { too_many(longest) } else { fault }
     }
 
     fn tick(&self) -> Tick {

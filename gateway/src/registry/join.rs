@@ -55,7 +55,7 @@ impl Registry {
         let (grant, wish, by) = self.use_token(signing.now, token, request.key(), wish).await?;
         let node =
             self.enrol(signing.now, token, &grant, &by, request.key(), wish, machine).await?;
-        match self.certify(signing, &token.workspace, &node, request, false).await {
+        match self.certify(signing, &token.workspace, &node, request).await {
             Ok(issued) => {
                 Ok(Joined { workspace: token.workspace.clone(), node, certificate: Some(issued) })
             }
@@ -158,14 +158,13 @@ impl Registry {
     /// Signs a certificate for a node that may have one, and records it.
     ///
     /// # Errors
-    /// What [`NodeRecord::admits`] and, for a renewal, [`NodeRecord::renews`] say; the log's.
+    /// What [`NodeRecord::renews`] says; the log's.
     async fn certify(
         &self,
         signing: &Signing<'_>,
         workspace: &Workspace,
         node: &NodeId,
         request: &CheckedRequest,
-        renewal: bool,
     ) -> Result<Issued, Fault> {
         let name = name(signing, workspace, node);
         request.names_only(&name.to_string())?;
@@ -173,11 +172,8 @@ impl Registry {
         for _ in 0..TRIES {
             let loaded = self.load(workspace.as_str(), &id).await?;
             let Some((Record::Node(record), rev)) = loaded else { return Err(gone(node)) };
-            if renewal {
-                record.renews(&request.key(), signing.now, self.grace_ms)?;
-            } else {
-                record.admits(&request.key())?;
-            }
+            // Also for a join: a key that was counted may ask again for ever, and must not get around the grace by that.
+            record.renews(&request.key(), signing.now, self.grace_ms)?;
             let issued =
                 signing.authority.node_certificate(&name, request, &self.gateway, signing.now)?;
             let events = vec![RegistryEvent::CertificateIssued(issued.record.clone())];
@@ -217,7 +213,7 @@ impl Registry {
             .with_hint("to change a node's key, leave and join again"));
         }
         let NodeName { workspace, node, .. } = &peer.name;
-        self.certify(signing, workspace, node, &request, true).await
+        self.certify(signing, workspace, node, &request).await
     }
 
     /// The node's owner takes it out.

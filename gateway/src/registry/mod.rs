@@ -12,10 +12,10 @@ pub use tokens::Registrar;
 use crate::status::log_fault;
 use cortex_log::{Commit, CommitId, EventLog, Expect, Key, LogError, Recorded, Rev, Space, Tail};
 use cortex_model::registry::{
-    NodeRecord, Record, RegistryCommit, RegistryEvent, Standing, TokenRecord, fold,
+    CloneSuspected, NodeRecord, Record, RegistryCommit, RegistryEvent, Standing, TokenRecord, fold,
 };
 use cortex_model::wire::{decode_registry_commit, encode_registry_commit};
-use cortex_model::{Code, Fault, registry};
+use cortex_model::{Code, Fault, NodeId, Workspace, registry};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -217,6 +217,25 @@ impl Registry {
         };
         entries.insert(key, Entry { record: Arc::new(record), ended });
         gone
+    }
+
+    /// Records that a node's key is probably on two machines.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn suspect(
+        &self,
+        workspace: &Workspace,
+        node: &NodeId,
+        suspected: CloneSuspected,
+    ) -> Result<(), Fault> {
+        let id = registry::node_aggregate(node)?;
+        let events = vec![RegistryEvent::CloneSuspected(suspected)];
+        let decide = |record: Option<&Record>| match record {
+            Some(Record::Node(_)) => Ok(events.clone()),
+            Some(Record::Token(_)) | None => Ok(Vec::new()),
+        };
+        self.change(workspace.as_str(), &id, decide).await.map(drop)
     }
 
     /// An aggregate as the log has it now, and its last revision.

@@ -3,6 +3,7 @@
 use super::Keys;
 use super::crowd::Crowd;
 use super::peer::Peer;
+use super::strangers::Strangers;
 use cortex_model::limits::identity::{CONNECTIONS_MAX, HANDSHAKE_MS};
 use futures::Stream;
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ pub(crate) fn accept(
     tokio::spawn(async move {
         let shaking = Arc::new(Mutex::new(Shaking::default()));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let strangers = Arc::new(Strangers::default());
         loop {
             let (tcp, address) = tokio::select! {
                 () = stop.cancelled() => return,
@@ -55,12 +57,13 @@ pub(crate) fn accept(
             };
             let (number, end) = enter(&shaking, address);
             let acceptor = TlsAcceptor::from(keys.config());
-            let (ready, shaking) = (ready.clone(), shaking.clone());
+            let (ready, shaking, strangers) = (ready.clone(), shaking.clone(), strangers.clone());
             tokio::spawn(async move {
                 let shaken = tokio::select! {
                     shaken = shake(tcp, address, acceptor, permit) => shaken,
                     () = end.cancelled() => Err("others came"),
                 };
+                let shaken = shaken.and_then(|peer| peer.admitted(&strangers));
                 {
                     let mut shaking = lock(&shaking);
                     shaking.crowd.leave(number);

@@ -4,6 +4,7 @@
 mod accept;
 mod crowd;
 mod peer;
+mod strangers;
 
 pub(crate) use accept::accept;
 pub(crate) use crowd::counted;

@@ -1,5 +1,6 @@
 //! A connection after its handshake: the stream, and what is known of who is at its other end.
 
+use super::strangers::{Stranger, Strangers};
 use crate::authority::PeerCertificate;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,9 +41,20 @@ pub(crate) struct Peer {
     /// Runs until the first byte came.
     silence: Option<Pin<Box<Sleep>>>,
     _room: OwnedSemaphorePermit,
+    /// Held while the connection stands.
+    _stranger: Option<Stranger>,
 }
 
 impl Peer {
+    /// Counts it among the strangers of its address, if it is one.
+    pub(super) fn admitted(mut self, strangers: &Arc<Strangers>) -> Result<Peer, &'static str> {
+        if self.info.certificate.is_none() {
+            let stranger = strangers.enter(self.info.address.ip());
+            self._stranger = Some(stranger.ok_or("its address holds too many connections")?);
+        }
+        Ok(self)
+    }
+
     pub(super) fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
@@ -52,7 +64,7 @@ impl Peer {
         let certificate = shown.and_then(|der| PeerCertificate::read(der)).map(Arc::new);
         let info = PeerInfo { address, certificate };
         let silence = Some(Box::pin(tokio::time::sleep(FIRST_WORD)));
-        Peer { stream, info, silence, _room: room }
+        Peer { stream, info, silence, _room: room, _stranger: None }
     }
 }
 

@@ -10,9 +10,7 @@ use cortex_log::{LogError, Message, MessageStream, Rev};
 use cortex_model::ids::SessionId;
 use cortex_model::limits::OFFER_TIMEOUT_MS;
 use cortex_model::proto as pb;
-use cortex_model::{
-    AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, UnixMillis, Workspace,
-};
+use cortex_model::{AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, Workspace};
 use cortex_tunnel::{AckMode, GatewayAction, GatewayEnd};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,12 +21,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 /// Pause before something the log did not take is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// The longest such pause; it doubles with every try.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Something slow that ended.
 pub(super) enum Done {
@@ -43,9 +43,21 @@ pub(super) enum Done {
         bytes: u64,
         result: Result<u64, LogError>,
     },
+    /// Output of an attempt that the log did not give to this node.
+    Foreign {
+        key: AttemptKey,
+        bytes: u64,
+    },
+    /// The log did not say whose an attempt is.
+    Doubtful {
+        key: AttemptKey,
+        fault: Fault,
+    },
     Finished {
         key: AttemptKey,
         outcome: Box<Outcome>,
+        /// The pause before this try.
+        after: Duration,
         result: Result<(), Fault>,
     },
     Replied,
@@ -56,9 +68,15 @@ pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) session: SessionId,
-    pub(super) presence: pb::NodePresence,
+    /// What everybody was told of it; shared with who tells it.
+    pub(super) told: Arc<pb::NodePresence>,
+    pub(super) slots: u32,
+    pub(super) slots_free: u32,
+    pub(super) journal: pb::JournalHead,
+    pub(super) last_seen_ms: u64,
+    /// It said that it goes away.
+    pub(super) leaving: bool,
     pub(super) superseded: CancellationToken,
-    pub(super) announced_free: u32,
 }
 
 /// See the module.
@@ -66,10 +84,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) workspace: Workspace,
     pub(super) principal: Principal,
-    /// End of the newest token the agent showed.
-    token_until: Instant,
     pub(super) end: GatewayEnd,
-    pub(super) out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
+    pub(super) out: mpsc::Sender<Box<pb::GatewayFrame>>,
     pub(super) peer: Option<Peer>,
     pub(super) requests: Option<MessageStream>,
     pub(super) offers: BTreeMap<u64, Waiting>,
@@ -85,16 +101,15 @@ impl Connection {
     pub(super) fn new(
         shared: Arc<Shared>,
         principal: Principal,
-        out: mpsc::Sender<Result<pb::GatewayFrame, Status>>,
+        out: mpsc::Sender<Box<pb::GatewayFrame>>,
     ) -> Connection {
         let mut end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
         let token_end = principal.expires_at.unwrap_or_default();
-        end.set_token_end(token_end);
+        end.set_token_end(token_end, shared.tick(), crate::clock::now());
         Connection {
             shared,
             workspace: principal.workspace.clone(),
             principal,
-            token_until: until(token_end),
             end,
             out,
             peer: None,
@@ -115,11 +130,11 @@ impl Connection {
         metrics::gauge!("cortex_tunnels").decrement(1.0);
         if let Some(mut peer) = self.peer.take() {
             tracing::info!(node = %peer.node, session = %peer.session, reason = why, "tunnel ended");
-            let p = &mut peer.presence;
-            p.last_seen_ms = crate::clock::now().0;
+            peer.last_seen_ms = crate::clock::now().0;
+            let p = peer.tell();
             self.shared.leave(&p.workspace, &p.node, &p.session);
             self.shared.nodes.gone(&p.workspace, &p.node, &p.session, p.generation);
-            self.shared.nodes.remember(p).await;
+            self.shared.nodes.remember(&p).await;
         }
     }
 
@@ -144,7 +159,6 @@ impl Connection {
             let Some(deadline) = self.end.poll_timeout().map(|t| self.shared.instant(t)) else {
                 return "closed";
             };
-            let deadline = deadline.min(self.token_until);
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
@@ -158,7 +172,7 @@ impl Connection {
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
                 Some(m) = next(&mut self.requests) => self.request(m),
                 permit = out.reserve(), if full => match permit {
-                    Ok(permit) => if let Some(frame) = self.end.poll_frame() { permit.send(Ok(frame)) },
+                    Ok(permit) => if let Some(frame) = self.end.poll_frame() { permit.send(Box::new(frame)) },
                     Err(_) => return "the transport is gone",
                 },
                 () = timer.as_mut() => self.tick(),
@@ -189,7 +203,7 @@ impl Connection {
         while self.end.has_frame() {
             let Ok(permit) = self.out.try_reserve() else { return };
             let Some(frame) = self.end.poll_frame() else { return };
-            permit.send(Ok(frame));
+            permit.send(Box::new(frame));
         }
     }
 
@@ -202,10 +216,7 @@ impl Connection {
 
     fn token_shown(&mut self, token: &str) {
         match self.shared.identity.tunnel_token(&self.principal, token) {
-            Ok(expires) => {
-                self.token_until = until(expires);
-                self.end.token_accepted(expires, crate::clock::now());
-            }
+            Ok(expires) => self.end.token_accepted(expires, self.now(), crate::clock::now()),
             Err(fault) => self.end.refuse((&fault).into(), 0),
         }
     }
@@ -216,10 +227,6 @@ impl Connection {
 
     fn tick(&mut self) {
         let now = self.now();
-        if Instant::now() >= self.token_until {
-            let fault = Fault::new(Code::TokenExpired, "no newer tunnel token was shown in time");
-            self.end.refuse((&fault).into(), 0);
-        }
         self.end.handle_timeout(now, crate::clock::now());
         // Offers whose scheduler stopped waiting long ago.
         let old = Duration::from_millis(2 * OFFER_TIMEOUT_MS);
@@ -267,16 +274,13 @@ impl Connection {
             GatewayAction::Audit(said) => self.audit(*said),
             GatewayAction::Leaving(reason) => {
                 tracing::info!(node = self.node_name(), reason, "the agent goes away");
-                self.announce(|p| {
-                    p.slots = 0;
-                    p.slots_free = 0;
-                });
+                self.leaving();
             }
             GatewayAction::Close { why, last } => {
                 tracing::debug!(node = self.node_name(), ?why, "closing the tunnel");
                 if let Some(frame) = last {
                     // If the transport has no room the agent learns it from the silence.
-                    let told = self.out.try_send(Ok(*frame));
+                    let told = self.out.try_send(frame);
                     drop(told);
                 }
                 return ControlFlow::Break("closed by the gateway");
@@ -320,14 +324,27 @@ impl Connection {
                 }
                 self.advance(&key);
             }
-            Done::Finished { key, outcome, result } => match result {
+            Done::Foreign { key, bytes } => {
+                tracing::warn!(node = self.node_name(), attempt = %key, "output of an attempt that is not the node's own is dropped");
+                let (waiting, outcome) = self.flows.remove(&key).map(Flow::end).unwrap_or_default();
+                self.end.output_settled(bytes + waiting);
+                self.end.ack_output(&key, 0, AckMode::Discard);
+                if let Some(outcome) = outcome {
+                    self.finish(key, outcome, Duration::ZERO);
+                }
+            }
+            Done::Doubtful { key, fault } => {
+                tracing::warn!(node = self.node_name(), attempt = %key, error = %fault, "output cannot be stored");
+                self.end.refuse((&fault).into(), 0);
+            }
+            Done::Finished { key, outcome, after, result } => match result {
                 Ok(()) => {
                     self.flows.remove(&key);
                     self.end.ack_outcome(&key);
                 }
                 Err(fault) => {
                     tracing::warn!(attempt = %key, error = %fault, "an outcome was not stored; trying again");
-                    self.finish(key, outcome, RETRY);
+                    self.finish(key, outcome, (2 * after).clamp(RETRY, RETRY_MAX));
                 }
             },
         }
@@ -335,10 +352,6 @@ impl Connection {
 }
 
 /// The instant of a wall time, which may jump later without harm.
-fn until(at: UnixMillis) -> Instant {
-    Instant::now() + Duration::from_millis(at.since(crate::clock::now()))
-}
-
 /// The next message of a stream that may not be there yet.
 async fn next(requests: &mut Option<MessageStream>) -> Option<Message> {
     match requests {

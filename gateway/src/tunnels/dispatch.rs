@@ -12,8 +12,8 @@ use prost::Message as _;
 
 impl Connection {
     /// A scheduler's message for this node.
-    pub(super) fn request(&mut self, m: Message) {
-        let Ok(request) = pb::DispatchRequest::decode(m.body.clone()) else {
+    pub(super) fn request(&mut self, mut m: Message) {
+        let Ok(request) = pb::DispatchRequest::decode(std::mem::take(&mut m.body)) else {
             tracing::warn!(subject = m.subject, "a scheduler's message cannot be read");
             return;
         };
@@ -21,14 +21,16 @@ impl Connection {
         self.next_id += 1;
         let id = self.next_id;
         match request.body {
-            Some(Body::Offer(offer)) => {
-                let mut to_agent = offer.offer.clone().unwrap_or_default();
+            Some(Body::Offer(mut offer)) => {
+                let mut to_agent = offer.offer.take().unwrap_or_default();
+                let attempt = to_agent.attempt;
                 to_agent.offer_id = id;
                 match self.end.offer(to_agent) {
                     Ok(()) => {
                         let since = tokio::time::Instant::now();
                         let scheduler = request.scheduler;
-                        self.offers.insert(id, Waiting { message: m, scheduler, offer, since });
+                        let waiting = Waiting { message: m, scheduler, attempt, offer, since };
+                        self.offers.insert(id, waiting);
                     }
                     Err(_) => self.reply(m, Reply::Gone(pb::SessionGone {})),
                 }
@@ -81,7 +83,7 @@ impl Connection {
             session: peer.session.clone(),
             gateway: self.shared.config.name.clone(),
         };
-        let commit = match offers::offered(&waiting.offer, &waiting.scheduler) {
+        let commit = match waiting.offered() {
             Ok(offered) => decide::started(offered, by, crate::clock::now()),
             Err(fault) => {
                 self.end.no_go(offer_id, Some((&fault).into()));

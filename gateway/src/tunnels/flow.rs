@@ -49,9 +49,21 @@ impl Flow {
         true
     }
 
-    /// The outcome came.
-    pub(super) fn outcome(&mut self, outcome: Box<Outcome>) {
-        self.outcome = Some(outcome);
+    /// The outcome came. True when it replaces one that came before.
+    pub(super) fn outcome(&mut self, outcome: Box<Outcome>) -> bool {
+        // What is missing is looked at anew: the node may say that it will not come.
+        self.resend_from = None;
+        self.outcome.replace(outcome).is_some()
+    }
+
+    /// Whether the log said on this connection that the attempt is the node's own.
+    pub(super) fn is_vetted(&self) -> bool {
+        self.durable.is_some()
+    }
+
+    /// Nothing more is stored: the bytes that waited, and the outcome if it had come.
+    pub(super) fn end(self) -> (u64, Option<Box<Outcome>>) {
+        (self.queue.iter().map(|c| c.data.len() as u64).sum(), self.outcome)
     }
 
     /// Chunks were stored up to `end`.
@@ -78,18 +90,23 @@ impl Flow {
             let n = self.queue.len().min(BATCH_CHUNKS);
             return Next::Store(self.queue.drain(..n).collect());
         }
-        let Some(outcome) = &self.outcome else { return Next::Nothing };
+        let Some(outcome) = &mut self.outcome else { return Next::Nothing };
         let total = if outcome.inline_output.is_empty() { outcome.output.total() } else { 0 };
+        let coming = total.saturating_sub(outcome.output.lost_bytes);
         match self.durable {
             None if total > 0 => {
                 self.busy = true;
                 Next::AskEnd
             }
-            Some(end) if end < total => match self.resend_from.replace(end) {
+            Some(end) if end < coming => match self.resend_from.replace(end) {
                 Some(asked) if asked == end => Next::Nothing,
                 _ => Next::Resend(end),
             },
-            _ => {
+            durable => {
+                if outcome.output.lost_bytes > 0 {
+                    // The node may not have heard how much arrived.
+                    outcome.output.lost_bytes = total.saturating_sub(durable.unwrap_or(total));
+                }
                 self.busy = true;
                 self.outcome.take().map_or(Next::Nothing, Next::Finish)
             }
@@ -137,6 +154,29 @@ mod tests {
         assert_eq!(f.next(), Next::Store(vec![chunk(3, 2)]));
         f.stored(5);
         assert_eq!(f.next(), Next::Finish(outcome(5)));
+    }
+
+    #[test]
+    fn what_the_node_lost_is_not_waited_for_and_is_said_to_be_lost() {
+        let mut lost = outcome(9);
+        lost.output.lost_bytes = 6;
+        let mut f = Flow::default();
+        f.outcome(lost.clone());
+        assert_eq!(f.next(), Next::AskEnd);
+        f.stored(2);
+        assert_eq!(f.next(), Next::Resend(2), "one more byte can come");
+        assert!(f.chunk(chunk(2, 2)));
+        assert_eq!(f.next(), Next::Store(vec![chunk(2, 2)]));
+        f.stored(4);
+        let Next::Finish(told) = f.next() else { panic!("all that can come is there") };
+        assert_eq!(told.output.lost_bytes, 5, "one byte more had arrived than the node knew of");
+        let mut f = Flow::default();
+        f.outcome(outcome(9));
+        assert_eq!(f.next(), Next::AskEnd);
+        f.stored(2);
+        assert_eq!(f.next(), Next::Resend(2));
+        assert!(f.outcome(lost), "the node admits it only now");
+        assert_eq!(f.next(), Next::Resend(2));
     }
 
     #[test]

@@ -17,20 +17,34 @@ use crate::status::status;
 use crate::tasks::Tasks;
 use cortex_log::EventLog;
 use cortex_model::contract::v1::agent_gateway_server::AgentGateway;
+use cortex_model::limits::enrol::SEATS_KEPT;
 use cortex_model::proto as pb;
 use cortex_model::{Code, Fault, Tick};
-use cortex_tunnel::GatewayConfig;
+use cortex_tunnel::{GatewayConfig, Rival, Rivals, Standing};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Frames between a connection's task and its transport. Small, so that control frames are not stuck behind others.
 const FRAMES_QUEUED: usize = 16;
+
+/// What one connection's transport sends. A queue's memory is a block of many slots and a frame can be large: a pointer
+/// keeps the queues of the many idle tunnels small.
+pub(crate) struct Frames(mpsc::Receiver<Box<pb::GatewayFrame>>);
+
+impl futures::Stream for Frames {
+    type Item = Result<pb::GatewayFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(|frame| Ok(*frame)))
+    }
+}
 
 /// What tunnels are made of.
 pub(crate) struct Parts {
@@ -54,8 +68,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) tunnel: Arc<GatewayConfig>,
     pub(crate) stop: CancellationToken,
-    /// The connection that counts, by workspace and node.
-    current: Mutex<HashMap<(String, String), (String, CancellationToken)>>,
+    /// Who may act for a node, by workspace and node.
+    seats: Mutex<HashMap<(String, String), Seat>>,
     started: Instant,
 }
 
@@ -70,30 +84,60 @@ impl Shared {
         self.started + std::time::Duration::from_millis(tick.0)
     }
 
-    /// Makes this connection the one that counts for its node and ends the one before.
+    /// Makes this connection the one that counts for its node, and ends the one before. Also says when two machines seem to
+    /// have the node's key.
+    ///
+    /// # Errors
+    /// `CX-0303` when the session has a newer connection already.
     pub(crate) fn take_over(
         &self,
         workspace: &str,
         node: &str,
         session: &str,
-    ) -> CancellationToken {
+        rival: Rival,
+    ) -> Result<Taken, Fault> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.len() >= SEATS_KEPT {
+            seats.retain(|_, seat| seat.taken.is_some());
+        }
+        let seat = seats.entry((workspace.to_owned(), node.to_owned())).or_default();
+        let Standing::Counts { clone } = seat.rivals.hello(rival, self.tick()) else {
+            let text = "the session has a newer connection already";
+            return Err(Fault::new(Code::Superseded, text));
+        };
         let superseded = CancellationToken::new();
-        let entry = (session.to_owned(), superseded.clone());
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, before)) = current.insert((workspace.to_owned(), node.to_owned()), entry) {
+        if let Some((_, before)) = seat.taken.replace((session.to_owned(), superseded.clone())) {
             before.cancel();
         }
-        superseded
+        Ok(Taken { superseded, clone })
     }
 
-    /// Forgets a connection, unless a newer one took over.
+    /// A connection has ended. What is known of its session stays: an older connection of it is still a ghost.
     pub(crate) fn leave(&self, workspace: &str, node: &str, session: &str) {
         let key = (workspace.to_owned(), node.to_owned());
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.get(&key).is_some_and(|(s, _)| s == session) {
-            current.remove(&key);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seat) = seats.get_mut(&key)
+            && seat.taken.as_ref().is_some_and(|(s, _)| s == session)
+        {
+            seat.taken = None;
         }
     }
+}
+
+/// A connection that counts.
+pub(crate) struct Taken {
+    /// Cancelled when another one does.
+    pub(crate) superseded: CancellationToken,
+    /// Two sessions that look like one key on two machines.
+    pub(crate) clone: Option<Box<[Rival; 2]>>,
+}
+
+/// What is known of a node's connections here.
+#[derive(Default)]
+struct Seat {
+    rivals: Rivals,
+    /// The connection that counts, while it stands, and how it is ended.
+    taken: Option<(String, CancellationToken)>,
 }
 
 /// Serves `cortex.v1.AgentGateway`.
@@ -122,7 +166,7 @@ impl Tunnels {
             config,
             tunnel: Arc::new(tunnel),
             stop,
-            current: Mutex::default(),
+            seats: Mutex::default(),
             started: Instant::now(),
         };
         Tunnels { shared: Arc::new(shared), connections }
@@ -131,7 +175,7 @@ impl Tunnels {
 
 #[tonic::async_trait]
 impl AgentGateway for Tunnels {
-    type ConnectStream = ReceiverStream<Result<pb::GatewayFrame, Status>>;
+    type ConnectStream = Frames;
 
     async fn connect(
         &self,
@@ -150,6 +194,6 @@ impl AgentGateway for Tunnels {
         let inbound = request.into_inner();
         let connection = connection::Connection::new(self.shared.clone(), principal, tx);
         self.connections.spawn(connection.run(inbound));
-        Ok(Response::new(ReceiverStream::new(rx)))
+        Ok(Response::new(Frames(rx)))
     }
 }

@@ -21,32 +21,36 @@ pub(super) struct Waiting {
     pub(super) message: Message,
     /// Which scheduler.
     pub(super) scheduler: String,
-    /// What it offered.
+    /// The attempt.
+    pub(super) attempt: u32,
+    /// What else the scheduler said; the task itself is with the agent.
     pub(super) offer: pb::DispatchOffer,
     /// When it came.
     pub(super) since: tokio::time::Instant,
 }
 
-/// What the scheduler's message says that is recorded with the start.
-///
-/// # Errors
-/// When it holds what cannot be recorded.
-pub(super) fn offered(offer: &pb::DispatchOffer, scheduler: &str) -> Result<Offered, Fault> {
-    let refused = |r: &pb::RefusedOffer| {
-        Ok(RefusedOffer {
-            node: NodeId::parse(&r.node)?,
-            why: r.why.clone(),
-            at: UnixMillis(r.at_ms),
+impl Waiting {
+    /// What the scheduler's message says that is recorded with the start.
+    ///
+    /// # Errors
+    /// When it holds what cannot be recorded.
+    pub(super) fn offered(&self) -> Result<Offered, Fault> {
+        let refused = |r: &pb::RefusedOffer| {
+            Ok(RefusedOffer {
+                node: NodeId::parse(&r.node)?,
+                why: r.why.clone(),
+                at: UnixMillis(r.at_ms),
+            })
+        };
+        Ok(Offered {
+            attempt: self.attempt,
+            next_n: self.offer.next_n,
+            by: self.scheduler.clone(),
+            at: UnixMillis(self.offer.offered_at_ms),
+            reason: self.offer.reason.clone(),
+            refused: self.offer.refused.iter().map(refused).collect::<Result<_, Fault>>()?,
         })
-    };
-    Ok(Offered {
-        attempt: offer.offer.as_ref().map_or(0, |o| o.attempt),
-        next_n: offer.next_n,
-        by: scheduler.to_owned(),
-        at: UnixMillis(offer.offered_at_ms),
-        reason: offer.reason.clone(),
-        refused: offer.refused.iter().map(refused).collect::<Result<_, Fault>>()?,
-    })
+    }
 }
 
 /// Appends `Started` at the revision that was offered, and asks again while it is not known whether it landed.

@@ -1,16 +1,18 @@
 //! Who is at the other end of a connection, and what it says of itself. It trusts the layer that let the call in for the
 //! workspace, and nothing else.
 
-use super::Shared;
 use super::connection::{Connection, Done, Peer};
+use super::{Shared, Taken};
 use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
 use cortex_model::proto as pb;
-use cortex_model::registry::Record;
+use cortex_model::registry::{CloneSuspected, Record};
 use cortex_model::{Code, Fault, Incarnation, NodeId};
+use cortex_tunnel::Rival;
 use futures::FutureExt;
 use prost::Message as _;
+use std::sync::Arc;
 
 impl Connection {
     pub(super) fn hello(&mut self, hello: pb::Hello) {
@@ -27,7 +29,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn peer_of(&self, h: pb::Hello) -> Result<Peer, Fault> {
+    pub(super) fn peer_of(&mut self, h: pb::Hello) -> Result<Peer, Fault> {
         let node = NodeId::parse(&h.node)?;
         let certified = self.principal.certificate().map(|c| &c.name.node);
         if certified != Some(&node) {
@@ -37,10 +39,20 @@ impl Connection {
         let incarnation = Incarnation::parse(&h.incarnation)?;
         // A connection counts as a session of its own: after a reconnect the scheduler asks what became of claims.
         let session = SessionId::parse(&format!("{}-{}", h.session, h.generation))?;
-        let superseded =
-            self.shared.take_over(self.workspace.as_str(), node.as_str(), session.as_str());
+        let rival = Rival {
+            session: h.session.clone(),
+            generation: h.generation,
+            incarnation: h.incarnation.clone(),
+            address: self.principal.address().to_string(),
+        };
+        let workspace = self.workspace.as_str();
+        let taken = self.shared.take_over(workspace, node.as_str(), session.as_str(), rival);
+        let Taken { superseded, clone } = taken?;
+        if let Some(both) = clone {
+            self.suspect(&node, &both);
+        }
         let now = crate::clock::now().0;
-        let presence = pb::NodePresence {
+        let mut presence = pb::NodePresence {
             workspace: self.workspace.to_string(),
             node: node.to_string(),
             session: session.to_string(),
@@ -54,8 +66,41 @@ impl Connection {
             connected_at_ms: now,
             last_seen_ms: now,
         };
-        let announced_free = presence.slots_free;
-        Ok(Peer { node, incarnation, session, presence, superseded, announced_free })
+        Ok(Peer {
+            node,
+            incarnation,
+            session,
+            slots: presence.slots,
+            slots_free: presence.slots_free,
+            journal: presence.journal.take().unwrap_or_default(),
+            last_seen_ms: now,
+            leaving: false,
+            told: Arc::new(presence),
+            superseded,
+        })
+    }
+
+    /// Records that the node's key is probably on two machines.
+    fn suspect(&mut self, node: &NodeId, both: &[Rival; 2]) {
+        let [a, b] = both;
+        tracing::error!(%node, addresses = ?[&a.address, &b.address],
+            "two sessions of this node throw each other out: its key is probably on two machines");
+        let suspected = CloneSuspected {
+            addresses: both.iter().map(|rival| rival.address.clone()).collect(),
+            incarnations: both.iter().map(|rival| rival.incarnation.clone()).collect(),
+            at: crate::clock::now(),
+            gateway: self.shared.config.name.clone(),
+        };
+        let (shared, workspace, node) = (self.shared.clone(), self.workspace.clone(), node.clone());
+        self.work.push(
+            async move {
+                if let Err(fault) = shared.registry.suspect(&workspace, &node, suspected).await {
+                    tracing::warn!(%node, error = %fault, "the suspicion was not recorded");
+                }
+                Done::Replied
+            }
+            .boxed(),
+        );
     }
 
     /// Labels that the join token gave the node win over its own.
@@ -72,17 +117,16 @@ impl Connection {
         let Some(peer) = &mut self.peer else { return };
         match known {
             Ok((requests, journal_seen)) => {
-                let journal = peer.presence.journal.get_or_insert_default();
-                if journal.size < journal_seen {
-                    tracing::error!(node = %peer.node, has = journal.size, seen = journal_seen,
+                if peer.journal.size < journal_seen {
+                    tracing::error!(node = %peer.node, has = peer.journal.size, seen = journal_seen,
                         "the node's journal is shorter than it was: it was rolled back or its disk lost data");
                     // Its word that something never started is not taken until it has grown again.
-                    journal.size = journal_seen;
+                    peer.journal.size = journal_seen;
                 }
-                let presence = peer.presence.clone();
                 self.requests = Some(requests);
                 let now = self.shared.tick();
                 if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
+                    let presence = peer.tell();
                     tracing::info!(node = %presence.node, session = %presence.session, agent = presence.agent_version, "tunnel up");
                     self.shared.nodes.changed(presence.clone());
                     let shared = self.shared.clone();
@@ -101,29 +145,45 @@ impl Connection {
 
     pub(super) fn heartbeat(&mut self, beat: pb::AgentHeartbeat) {
         let Some(peer) = &mut self.peer else { return };
-        let p = &mut peer.presence;
-        p.last_seen_ms = crate::clock::now().0;
+        peer.last_seen_ms = crate::clock::now().0;
         if let Some(head) = beat.journal
-            && p.journal.as_ref().is_none_or(|j| j.size < head.size)
+            && peer.journal.size < head.size
         {
-            p.journal = Some(head);
+            peer.journal = head;
         }
-        let (before, after) = (peer.announced_free, beat.slots_free);
+        if peer.leaving {
+            return;
+        }
+        (peer.slots, peer.slots_free) = (beat.slots, beat.slots_free);
+        let (before, after) = (peer.told.slots_free, beat.slots_free);
         let step = (beat.slots / 4).max(1);
-        let told =
-            p.slots == beat.slots && (before == 0) == (after == 0) && before.abs_diff(after) < step;
-        p.slots = beat.slots;
-        p.slots_free = beat.slots_free;
+        let told = peer.told.slots == beat.slots
+            && (before == 0) == (after == 0)
+            && before.abs_diff(after) < step;
         if !told {
-            self.announce(|_| {});
+            self.shared.nodes.changed(peer.tell());
         }
     }
 
-    pub(super) fn announce(&mut self, change: impl FnOnce(&mut pb::NodePresence)) {
+    /// The node takes no more work, whatever its heartbeats say.
+    pub(super) fn leaving(&mut self) {
         let Some(peer) = &mut self.peer else { return };
-        change(&mut peer.presence);
-        peer.announced_free = peer.presence.slots_free;
-        self.shared.nodes.changed(peer.presence.clone());
+        (peer.slots, peer.slots_free, peer.leaving) = (0, 0, true);
+        self.shared.nodes.changed(peer.tell());
+    }
+}
+
+impl Peer {
+    /// What is true of the node now, to be told to everybody.
+    pub(super) fn tell(&mut self) -> Arc<pb::NodePresence> {
+        self.told = Arc::new(pb::NodePresence {
+            slots: self.slots,
+            slots_free: self.slots_free,
+            journal: Some(self.journal.clone()),
+            last_seen_ms: self.last_seen_ms,
+            ..(*self.told).clone()
+        });
+        self.told.clone()
     }
 }
 

@@ -1,20 +1,27 @@
 //! What the agent reports about attempts, on its way into the log: output first, then the outcome.
 
+use super::Shared;
 use super::connection::{Connection, Done, RETRY};
 use super::flow::Next;
 use crate::ingest;
 use cortex_log::{LogError, OutputKey};
 use cortex_model::proto as pb;
-use cortex_model::{AttemptKey, Outcome, wire};
+use cortex_model::{AttemptKey, Fault, NodeId, Outcome, wire};
 use cortex_tunnel::AckMode;
 use futures::FutureExt;
 use std::time::Duration;
+
+/// How long the log may take to show whose an attempt is, before the agent is told to come again.
+const VET_MAX: Duration = Duration::from_secs(30);
 
 impl Connection {
     pub(super) fn outcome(&mut self, key: AttemptKey, report: pb::OutcomeReport) {
         match wire::task::outcome(report.outcome.unwrap_or_default()) {
             Ok(outcome) => {
-                self.flows.entry(key.clone()).or_default().outcome(Box::new(outcome));
+                let flow = self.flows.entry(key.clone()).or_default();
+                if flow.outcome(Box::new(outcome)) {
+                    self.end.outcome_replaced();
+                }
                 self.advance(&key);
             }
             Err(fault) => {
@@ -36,17 +43,25 @@ impl Connection {
         }
     }
 
-    /// Stores chunks; with none it asks for the durable end.
+    /// Stores chunks; with none it asks for the durable end. Before the first of an attempt the log is asked whose it is.
     pub(super) fn store(&mut self, key: AttemptKey, chunks: Vec<pb::OutputChunk>) {
-        let log = self.shared.log.clone();
+        let (Some(peer), Some(flow)) = (&self.peer, self.flows.get(&key)) else { return };
+        let (shared, node, vetted) = (self.shared.clone(), peer.node.clone(), flow.is_vetted());
         self.work.push(
             async move {
                 let bytes = chunks.iter().map(|c| c.data.len() as u64).sum();
-                let mut result = store_once(log.as_ref(), &key, &chunks).await;
+                if !vetted {
+                    match vet(&shared, &node, &key).await {
+                        Ok(true) => {}
+                        Ok(false) => return Done::Foreign { key, bytes },
+                        Err(fault) => return Done::Doubtful { key, fault },
+                    }
+                }
+                let mut result = store_once(shared.log.as_ref(), &key, &chunks).await;
                 while !matches!(result, Ok(_) | Err(LogError::OutputGap { .. })) {
                     tracing::warn!(attempt = %key, ?result, "output was not stored; trying again");
                     tokio::time::sleep(RETRY).await;
-                    result = store_once(log.as_ref(), &key, &chunks).await;
+                    result = store_once(shared.log.as_ref(), &key, &chunks).await;
                 }
                 Done::Stored { key, bytes, result }
             }
@@ -63,10 +78,21 @@ impl Connection {
                     tokio::time::sleep(after).await;
                 }
                 let result = ingest::outcome(&shared.tasks, &node, &key, &outcome).await;
-                Done::Finished { key, outcome, result }
+                Done::Finished { key, outcome, after, result }
             }
             .boxed(),
         );
+    }
+}
+
+/// Whether the attempt is the node's own; asks again while the log does not say.
+async fn vet(shared: &Shared, node: &NodeId, key: &AttemptKey) -> Result<bool, Fault> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match ingest::is_of(&shared.tasks, node, key).await {
+            Err(_) if begun.elapsed() < VET_MAX => tokio::time::sleep(RETRY).await,
+            settled => return settled,
+        }
     }
 }
 

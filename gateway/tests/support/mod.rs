@@ -199,7 +199,7 @@ impl User {
 
 /// A request for an echo task that waits for a node that is not there.
 pub(crate) fn echo(key: &str) -> pb::SubmitTaskRequest {
-    let echo = pb::EchoAction { payload: b"hello".to_vec(), ..Default::default() };
+    let echo = pb::EchoAction { payload: b"hello".to_vec() };
     pb::SubmitTaskRequest {
         spec: Some(pb::TaskSpec {
             action: Some(pb::Action { kind: Some(pb::action::Kind::Echo(echo)) }),
@@ -360,9 +360,9 @@ impl Tunnel {
     pub(crate) async fn next(&mut self) -> Option<Down> {
         let frame = async {
             loop {
-                match self.down.message().await.ok()??.body? {
-                    Down::Heartbeat(_) => {}
-                    body => return Some(body),
+                let body = self.down.message().await.ok()??.body?;
+                if !matches!(body, Down::Heartbeat(_)) {
+                    return Some(body);
                 }
             }
         };

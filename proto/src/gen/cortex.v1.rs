@@ -233,6 +233,10 @@ pub struct OutputSummary {
     /// Bytes that were dropped because of the task's output limit.
     #[prost(uint64, tag = "5")]
     pub dropped_bytes: u64,
+    /// Bytes at the end of the sequence that were kept, but lost on the node before they were delivered: its disk failed or was
+    /// cut off from power. They will never come.
+    #[prost(uint64, tag = "6")]
+    pub lost_bytes: u64,
 }
 /// A piece of output. The chunks of one attempt, both streams together in the order in which the agent read
 /// them, form one sequence of bytes; `offset` counts in that sequence.

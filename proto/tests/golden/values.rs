@@ -75,6 +75,8 @@ pub(crate) fn outcome(kind: ending::Kind) -> Outcome {
             stdout_sha256: vec![0x11; 32],
             stderr_sha256: vec![0x22; 32],
             dropped_bytes: 1,
+            // Came after these bytes were fixed.
+            lost_bytes: 0,
         }),
         inline_output: vec![chunk],
         started_at_ms: 1_760_000_000_100,

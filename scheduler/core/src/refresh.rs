@@ -43,8 +43,12 @@ impl Scheduler {
         match entry.view.state {
             TaskState::Pending => pending_due(entry),
             TaskState::Running => self.running_due(entry),
-            TaskState::Indeterminate
-            | TaskState::Succeeded
+            TaskState::Indeterminate => {
+                let online = self.node_of(entry).is_some_and(|n| n.online.is_some());
+                let wanted = entry.view.concerns_node() && !entry.live.stopped && online;
+                wanted.then_some(entry.live.cancel_at)
+            }
+            TaskState::Succeeded
             | TaskState::Failed
             | TaskState::Cancelled
             | TaskState::Denied
@@ -59,7 +63,7 @@ impl Scheduler {
         if !self.accounts_for(entry, node) {
             due.extend(decide::run_due(v));
             let given_up = v.spec.retries(RetryOn::Lost) && v.attempts_left();
-            if given_up && !v.cancel_requested {
+            if given_up || v.cancel_requested {
                 due.extend(self.silent_since(entry, node).map(|s| s + v.spec.node_lost_grace()));
             }
         }

@@ -54,6 +54,8 @@ pub(crate) struct Live {
     /// The question that is open.
     pub(crate) query: Option<u64>,
     pub(crate) cancel_at: UnixMillis,
+    /// The node said that it does not run the attempt any more.
+    pub(crate) stopped: bool,
     /// Since when the node is there but cannot account for the attempt.
     pub(crate) unaccounted: Option<UnixMillis>,
 }

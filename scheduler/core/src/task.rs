@@ -45,6 +45,8 @@ pub struct TaskView {
     pub attempt: u32,
     /// The current or last attempt's start.
     pub started: Option<StartedAttempt>,
+    /// Nodes of the attempts before the current one.
+    pub earlier: BTreeMap<u32, NodeId>,
     /// Attempts that the node never began; they do not count as tries.
     pub not_started: u32,
     /// Not to be offered before.
@@ -186,6 +188,12 @@ impl TaskView {
         self.started.as_ref().map(|s| &s.node)
     }
 
+    /// The node that an attempt was given to: only its reports of that attempt are heard.
+    #[must_use]
+    pub fn node_of(&self, attempt: u32) -> Option<&NodeId> {
+        if attempt == self.attempt { self.node() } else { self.earlier.get(&attempt) }
+    }
+
     /// The outcome of an attempt, as far as it is recorded.
     #[must_use]
     pub fn outcome_of(&self, attempt: u32) -> Option<&Outcome> {
@@ -200,6 +208,13 @@ impl TaskView {
     #[must_use]
     pub fn began(&self) -> bool {
         self.attempt > self.not_started
+    }
+
+    /// Whether its node has something to do about it: it runs there, or may still run there and is to be stopped.
+    #[must_use]
+    pub fn concerns_node(&self) -> bool {
+        let doubtful = self.state == TaskState::Indeterminate && self.cancel_requested;
+        self.state == TaskState::Running || doubtful
     }
 
     /// Whether another attempt may follow the current one.
@@ -235,8 +250,8 @@ impl TaskView {
                 match r.resolve_as {
                     ResolveAs::Succeeded => over(self, TaskState::Succeeded, r.at),
                     ResolveAs::Failed => over(self, TaskState::Failed, r.at),
-                    // AttemptReleased follows in the same commit.
-                    ResolveAs::Retry => {}
+                    // AttemptReleased follows in the same commit. Who wants another try no longer wants it stopped.
+                    ResolveAs::Retry => self.cancel_requested = false,
                 }
             }
         }
@@ -266,6 +281,7 @@ fn first(key: &TaskKey, s: &Submitted) -> TaskView {
         state: TaskState::Pending,
         attempt: 0,
         started: None,
+        earlier: BTreeMap::new(),
         not_started: 0,
         retry_at: None,
         cancel_requested: false,
@@ -302,6 +318,9 @@ fn start(v: &mut TaskView, s: &Started, revision: u64) -> Result<(), String> {
     v.state = TaskState::Running;
     v.attempt = s.attempt;
     v.retry_at = None;
+    if let Some(before) = v.started.take() {
+        v.earlier.insert(v.attempt - 1, before.node);
+    }
     v.started = Some(StartedAttempt {
         node: s.node.clone(),
         incarnation: s.incarnation.clone(),

@@ -131,7 +131,7 @@ fn event(words: &str, safe: bool) -> Event {
         })),
         "late" => Event::LateOutcome(Box::new(LateOutcome {
             attempt,
-            outcome: outcome(ending("exit0"), 5),
+            outcome: outcome(ending("exit0"), how.parse().unwrap_or(5)),
             node: node("n"),
             at,
         })),
@@ -217,6 +217,7 @@ fn reports_are_taken_once_and_only_for_the_current_attempt() {
             OutcomeDecision::Append(e) => format!("append {}", e[0].name()),
             OutcomeDecision::Late(e) => format!("late {}", e[0].name()),
             OutcomeDecision::AlreadyKnown => "known".to_owned(),
+            OutcomeDecision::NotHeard => "not heard".to_owned(),
             OutcomeDecision::Behind => "behind".to_owned(),
         }
     };
@@ -228,7 +229,8 @@ fn reports_are_taken_once_and_only_for_the_current_attempt() {
         ("submit", "n", 1, "behind"),
         ("submit; start 1; release 1 node-lost", "n", 1, "late LateOutcome"),
         ("submit; start 1; release 1 node-lost; start 2", "n", 1, "late LateOutcome"),
-        ("submit; start 1", "other", 1, "late LateOutcome"),
+        ("submit; start 1", "other", 1, "not heard"),
+        ("submit; start 1; release 1 node-lost; start 2", "other", 1, "not heard"),
     ];
     for (history, on, attempt, expected) in table {
         assert_eq!(decided(history, on, attempt, 1), expected, "{history}");
@@ -236,6 +238,9 @@ fn reports_are_taken_once_and_only_for_the_current_attempt() {
     let twice = "submit; start 1; release 1 node-lost; late 1";
     assert_eq!(decided(twice, "n", 1, 5), "known", "late, and recorded");
     assert_eq!(decided(twice, "n", 1, 6), "late LateOutcome", "another entry of the journal");
+    let tales: String = (5..9).map(|seq| format!("; late 1 {seq}")).collect();
+    let tales = format!("submit; start 1; release 1 node-lost{tales}");
+    assert_eq!(decided(&tales, "n", 1, 9), "not heard", "a node cannot fill a history with tales");
 }
 
 #[test]

@@ -149,6 +149,16 @@ impl World {
                     other => panic!("{at}: {other:?}"),
                 }
             }
+            "stopping" => {
+                let (task, phase) = (task_key(words[1]), phase(words[2]));
+                self.s.cancel_answered(&task, phase, now);
+            }
+            "resolve" => {
+                let v = &self.views[words[1]];
+                let retry = cortex_model::ResolveAs::Retry;
+                let events = decide::resolve(v, retry, &actor(), "", now).expect(at);
+                self.commit(words[1], events);
+            }
             "appended" => self.repeat_append(words[1], words[2], at),
             _ => self.answer_or_check(&words, &option, at),
         }
@@ -259,6 +269,7 @@ impl World {
             "expired" => decide::deadline_passed(v, now),
             "node-lost" => decide::node_silent(v, UnixMillis(0), now),
             "overdue" => decide::run_overdue(v, false, now),
+            "unheard" => decide::cancel_unheard(v, UnixMillis(0), now),
             "not-started" => {
                 let incarnation = v.started.as_ref().unwrap().incarnation.clone();
                 let answer = decide::Answered {
@@ -301,15 +312,19 @@ impl World {
         journal: Option<u64>,
     ) {
         let id = self.queries[&task_key(task).to_string()];
-        let phase = match phase {
-            "unknown" => Phase::Unknown,
-            "claiming" => Phase::Claiming,
-            "known" => Phase::Known,
-            _ => Phase::Done,
-        };
+        let phase = self::phase(phase);
         let ran_on = &self.views[task].started.as_ref().unwrap().incarnation;
         let life = option("life").map_or(ran_on.clone(), |l| life(&l));
         self.s.query_answered(id, phase, &life, journal.unwrap_or(0), UnixMillis(self.now));
+    }
+}
+
+fn phase(word: &str) -> Phase {
+    match word {
+        "unknown" => Phase::Unknown,
+        "claiming" => Phase::Claiming,
+        "known" => Phase::Known,
+        _ => Phase::Done,
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     /// The command that serves, and what it says when it is ready.
     serves: (&'static str, &'static str),
     args: Vec<String>,
+    /// What every process of this server is started with beside that.
+    dress: Box<dyn Fn(&mut std::process::Command) + Sync>,
 }
 
 impl Server {
@@ -40,7 +42,14 @@ impl Server {
         let root = tempfile::tempdir().unwrap();
         let data = root.path().join("data");
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Server { root, data, up: None, serves: ("up", "From another terminal"), args }
+        Server {
+            root,
+            data,
+            up: None,
+            serves: ("up", "From another terminal"),
+            args,
+            dress: Box::new(|_| {}),
+        }
     }
 
     /// The same as `cortex gateway` on a log that others share.
@@ -69,6 +78,7 @@ impl Server {
         assert!(self.up.is_none(), "it runs already");
         let mut command = run::command(&self.data);
         command.arg(self.serves.0).args(&self.args).env("CORTEX_LOG", "info");
+        (self.dress)(&mut command);
         self.up = Some(Running::start(command, b""));
     }
 
@@ -113,7 +123,14 @@ impl Server {
     pub(crate) fn spawn_with(&self, args: &[&str], input: &[u8]) -> Running {
         let mut command = run::command(&self.data);
         command.args(args);
+        (self.dress)(&mut command);
         Running::start(command, input)
+    }
+
+    /// Changes every process that is started from now on, commands too.
+    #[allow(dead_code, reason = "the identity tests share this file and move clocks with it")]
+    pub(crate) fn dress(&mut self, dress: impl Fn(&mut std::process::Command) + Sync + 'static) {
+        self.dress = Box::new(dress);
     }
 
     /// A command and its end.

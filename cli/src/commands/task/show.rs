@@ -116,6 +116,9 @@ fn end(t: &pb::Task) -> Vec<String> {
                 "output   {} bytes on stdout, {} on stderr, {} dropped",
                 b.stdout_bytes, b.stderr_bytes, b.dropped_bytes
             ));
+            if b.lost_bytes > 0 {
+                out.push(format!("         {} bytes of it were lost on the node", b.lost_bytes));
+            }
         }
         if let Some(c) = &o.confinement {
             out.extend(confinement(c));

@@ -2,7 +2,7 @@
 
 use super::datum::{Base64, data};
 use super::work::Actor;
-use crate::commitment::Commitment;
+use crate::canonical::Value;
 use crate::leaf::Leaf;
 
 /// What `alg` of a genesis says in version 1.
@@ -169,8 +169,8 @@ data! {
 }
 
 impl Redact {
-    /// The commitments that are erased.
-    pub fn erased(&self) -> impl Iterator<Item = Commitment> + '_ {
-        self.commitments.iter().filter_map(|text| Commitment::parse(text))
+    /// The commitments that a redaction names, whatever else it says.
+    pub(crate) fn list(data: &Value) -> Option<Vec<String>> {
+        super::datum::field(data, "commitments").ok()
     }
 }

@@ -20,3 +20,11 @@ pub const LEAVE_PATIENCE_MS: u64 = 30_000;
 pub const REFUSED_RETRY_MS: u64 = 10_000;
 /// How often a running agent looks whether its owner made it leave, milliseconds.
 pub const LEFT_LOOK_MS: u64 = 1_000;
+/// Nodes whose sessions a gateway remembers; when there are more, those without a connection are forgotten.
+pub const SEATS_KEPT: usize = 100_000;
+/// Certificates one key may get at once before it has to wait.
+pub const CERTIFICATES_AT_ONCE: u32 = 10;
+/// After this long one more, milliseconds.
+pub const CERTIFICATE_EVERY_MS: u64 = 10 * 60 * 1_000;
+/// Connections without a node's certificate from one address (for IPv6 from one /64); one more is refused.
+pub const STRANGERS_PER_ADDRESS_MAX: usize = 512;

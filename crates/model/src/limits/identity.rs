@@ -53,10 +53,6 @@ pub const TRIES_KEPT: usize = 100_000;
 pub const CALLS_BURST: u32 = 2_000;
 /// Calls per second of one workspace.
 pub const CALLS_PER_SECOND: u32 = 1_000;
-/// Times a node's connection may be superseded within the window before a clone is suspected.
-pub const CLONE_FLAPS: usize = 6;
-/// That window, milliseconds.
-pub const CLONE_WINDOW_MS: u64 = 60_000;
 /// Tokens that may be shown in one workspace's listing before the oldest ended ones are forgotten.
 pub const ENDED_TOKENS_KEPT: usize = 10_000;
 

@@ -6,7 +6,8 @@ use cortex_model::limits::{OUTCOMES_IN_FLIGHT_MAX, OUTPUT_CHUNK_MAX, OUTPUT_READ
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    Credit, GatewayFrame, OutcomeAck, OutcomeReport, OutputAck, OutputChunk, OutputStream,
+    Credit, GatewayFrame, Outcome, OutcomeAck, OutcomeReport, OutputAck, OutputChunk, OutputStream,
+    OutputSummary,
 };
 use cortex_tunnel::{AgentAction, AgentEnd, BadChunk, Restored};
 
@@ -250,6 +251,48 @@ fn so_many_outcomes_are_under_way_and_no_more() {
     assert!(!agent.has_frame());
     agent.handle_frame(outcome_ack(1), NOW).unwrap();
     assert_eq!(frames(&mut agent).len(), 1);
+}
+
+/// An outcome whose output has so many bytes.
+fn with_output(task: u32, bytes: u64) -> OutcomeReport {
+    let output = OutputSummary { stdout_bytes: bytes, ..OutputSummary::default() };
+    let told = Outcome { output: Some(output), ..Outcome::default() };
+    OutcomeReport { outcome: Some(told), ..outcome(task) }
+}
+
+fn told_lost(agent: &mut AgentEnd) -> Vec<u64> {
+    let lost = |up: Up| match up {
+        Up::Outcome(report) => Some(report.outcome?.output?.lost_bytes),
+        _ => None,
+    };
+    frames(agent).into_iter().filter_map(lost).collect()
+}
+
+#[test]
+fn a_spool_that_lost_its_end_is_delivered_as_far_as_it_goes_and_the_rest_admitted() {
+    let mut agent = agent_up(1000);
+    let (key, outcome) = (key(1), Some(with_output(1, 9)));
+    agent.restore(Restored { key: key.clone(), acked: 0, end: 5, outcome, outcome_acked: false });
+    let reads = actions(&mut agent, NOW);
+    assert_eq!(reads, [AgentAction::ReadSpool { key: key.clone(), offset: 0, max: 5 }]);
+    agent.output_data(&key, chunk(0, 5)).unwrap();
+    assert_eq!(told_lost(&mut agent), [4]);
+}
+
+#[test]
+fn an_outcome_that_was_told_before_the_loss_showed_is_told_again_with_it() {
+    let mut agent = agent_up(1000);
+    let key = key(1);
+    agent.output_available(&key, 9);
+    agent.outcome(with_output(1, 9)).unwrap();
+    assert_eq!(pump(&mut agent), sent(&[(1, Some(0)), (1, None)]));
+    agent.handle_frame(acked(OutputAck { resend: true, ..ack(1, 3) }), NOW).unwrap();
+    let wanted = actions(&mut agent, NOW);
+    assert!(wanted.contains(&AgentAction::ReadSpool { key: key.clone(), offset: 3, max: 6 }));
+    agent.output_lost(&key);
+    assert_eq!(told_lost(&mut agent), [6]);
+    agent.handle_frame(outcome_ack(1), NOW).unwrap();
+    assert!(actions(&mut agent, NOW).contains(&AgentAction::Released(key)));
 }
 
 #[test]

@@ -60,6 +60,21 @@ fn output(offset: u64, length: usize) -> AgentFrame {
     up(Up::Output(OutputReport { workspace, task_id, attempt: 1, chunk }))
 }
 
+#[test]
+fn a_report_about_a_task_of_another_workspace_ends_the_connection() {
+    let foreign = cortex_model::proto::OutcomeReport { workspace: "other".into(), ..outcome(1) };
+    let stream = OutputStream::Stdout.into();
+    let chunk = Some(OutputChunk { stream, offset: 0, data: vec![1].into() });
+    let (workspace, task_id) = ("other".into(), "t1".into());
+    let output = OutputReport { workspace, task_id, attempt: 1, chunk };
+    for (frame, body) in [("outcome", Up::Outcome(foreign)), ("output", Up::Output(output))] {
+        let mut gateway = gateway_up();
+        let wanted = ProtocolError::BadField { frame, field: "workspace" };
+        assert_eq!(gateway.handle_frame(up(body), NOW), Err(wanted.clone()));
+        assert_eq!(why_closed(&mut gateway), CloseReason::Protocol(wanted));
+    }
+}
+
 fn query(id: u64) -> Query {
     Query { query_id: id, workspace: "default".into(), task_id: "t1".into(), attempt: 1 }
 }

@@ -4,7 +4,8 @@ use super::gateway::{gateway_up, new_gateway};
 use super::*;
 use cortex_model::UnixMillis;
 use cortex_model::proto::{RenewNow, TokenAccepted, TokenShown};
-use cortex_tunnel::GatewayAction;
+use cortex_model::{Code, limits};
+use cortex_tunnel::{CloseReason, GatewayAction, GatewayEnd};
 
 const NOW: Tick = Tick(0);
 
@@ -18,7 +19,7 @@ fn a_newer_token_goes_up_and_its_end_comes_down() {
     let mut gateway = gateway_up();
     gateway.handle_frame(up(shown), NOW).unwrap();
     assert_eq!(gateway.poll_action(), Some(GatewayAction::TokenShown("a.b.c".into())));
-    gateway.token_accepted(UnixMillis(900), UnixMillis(600));
+    gateway.token_accepted(UnixMillis(900), NOW, UnixMillis(600));
     let answer = gateway.poll_frame().and_then(|frame| frame.body);
     let accepted = TokenAccepted { expires_at_ms: 900, now_ms: 600 };
     assert_eq!(answer, Some(Down::TokenAccepted(accepted)));
@@ -48,4 +49,61 @@ fn a_node_can_be_asked_to_renew_its_certificate() {
     let mut agent = agent_up(0);
     agent.handle_frame(frame, NOW).unwrap();
     assert_eq!(actions(&mut agent, NOW), [AgentAction::RenewNow { within_ms: 70 }]);
+}
+
+/// A tunnel whose token was good for a minute from tick 0 and wall time 1,000 s.
+fn gateway_with_token() -> GatewayEnd {
+    let mut gateway = gateway_up();
+    gateway.set_token_end(UnixMillis(1_060_000), NOW, UnixMillis(1_000_000));
+    gateway
+}
+
+/// Whether a tunnel was closed for its token, with the code the agent is told.
+fn stale(gateway: &mut GatewayEnd) -> bool {
+    let Some(GatewayAction::Close { why: CloseReason::TokenStale, last: Some(last) }) =
+        gateway.poll_action()
+    else {
+        return false;
+    };
+    let Some(Down::Refuse(refuse)) = last.body else { return false };
+    let error = refuse.error.unwrap_or_default();
+    error.code == Code::TunnelTokenStale.as_str() && error.retryable
+}
+
+#[test]
+fn a_tunnel_ends_exactly_with_its_token_by_either_clock() {
+    // Ticks since the token was shown, wall time, whether that is the end. The agent is heard all the time.
+    for (tick, wall, ends) in [
+        (0, 1_000_000, false),
+        (59_999, 1_059_999, false),
+        (60_000, 1_060_000, true),
+        // The machine slept: ticks stood still.
+        (10, 1_060_000, true),
+        (10, 9_000_000, true),
+        // The wall clock was set back.
+        (59_999, 500_000, false),
+        (60_000, 500_000, true),
+    ] {
+        let mut gateway = gateway_with_token();
+        let beat = cortex_model::proto::AgentHeartbeat::default();
+        gateway.handle_frame(up(Up::Heartbeat(beat)), Tick(tick)).unwrap();
+        while gateway.poll_action().is_some() {}
+        gateway.handle_timeout(Tick(tick), UnixMillis(wall));
+        assert_eq!(stale(&mut gateway), ends, "after {tick} ms at {wall}");
+    }
+}
+
+#[test]
+fn the_end_of_the_token_is_waited_for_and_a_newer_one_moves_it_but_never_back() {
+    let mut gateway = gateway_with_token();
+    let beats = u64::from(limits::HEARTBEAT_MS);
+    assert!(gateway.poll_timeout().is_some_and(|at| at <= Tick(beats)));
+    gateway.set_token_end(UnixMillis(1_000_010), NOW, UnixMillis(1_000_000));
+    assert_eq!(gateway.poll_timeout(), Some(Tick(10)));
+    gateway.token_accepted(UnixMillis(1_300_000), Tick(5), UnixMillis(1_000_005));
+    assert!(gateway.poll_timeout().is_some_and(|at| at > Tick(10)));
+    // An older one that comes late takes nothing away.
+    gateway.token_accepted(UnixMillis(1_000_020), Tick(6), UnixMillis(1_000_006));
+    gateway.handle_timeout(Tick(30), UnixMillis(1_000_030));
+    assert!(!stale(&mut gateway) && gateway.is_up());
 }

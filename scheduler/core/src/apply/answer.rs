@@ -8,7 +8,7 @@ use cortex_model::limits::{
     APPEND_RETRY_MS, CLAIM_TIMEOUT_MS, QUERY_EVERY_MS, REFUSALS_KEPT, REOFFER_AFTER_MS,
     REOFFER_MAX_MS,
 };
-use cortex_model::{Incarnation, TaskKey, UnixMillis};
+use cortex_model::{Incarnation, TaskKey, TaskState, UnixMillis};
 
 impl Scheduler {
     /// What became of an offer. An answer to an offer that is no longer open is ignored.
@@ -146,10 +146,13 @@ impl Scheduler {
     /// What a node answered when it was asked to end an attempt: if it does not know it, it is asked properly.
     pub fn cancel_answered(&mut self, task: &TaskKey, phase: Phase, now: UnixMillis) {
         let Some(ix) = self.by_key.get(task).copied() else { return };
-        if let (Phase::Unknown, Some(entry)) = (phase, self.tasks.get_mut(ix)) {
-            entry.live.query_at.get_or_insert(now);
-            self.refresh(ix);
+        let Some(entry) = self.tasks.get_mut(ix) else { return };
+        match (phase, entry.view.state) {
+            (Phase::Unknown, TaskState::Running) => drop(entry.live.query_at.get_or_insert(now)),
+            (Phase::Unknown | Phase::Done, TaskState::Indeterminate) => entry.live.stopped = true,
+            _ => return,
         }
+        self.refresh(ix);
     }
 
     /// What became of a proposed append. The log itself shows what happened; this only says when to stop waiting.

@@ -4,7 +4,7 @@ use crate::scheduler::{RecordedCommit, Scheduler};
 use crate::state::{Entry, Live, NodeIx, TaskIx, Ws, WsIx};
 use crate::task::{TaskView, Violation};
 use cortex_model::limits::{BROKEN_TASKS_KEPT, CONFIRM_AFTER_MS};
-use cortex_model::{Event, TaskState, UnixMillis, Workspace};
+use cortex_model::{Event, UnixMillis, Workspace};
 
 impl Scheduler {
     /// Applies the next commit of a shard. A commit that was applied before is ignored, so a tail may begin anywhere before.
@@ -19,7 +19,7 @@ impl Scheduler {
         if entry.broken.is_some() || r.revision <= entry.view.revision {
             return Ok(());
         }
-        let before = (entry.view.state, entry.view.attempt);
+        let before = (entry.view.concerns_node(), entry.view.attempt);
         let result = entry.view.advance(r.revision, r.at, &r.commit);
         if let Err(violation) = &result {
             entry.broken = Some(violation.clone());
@@ -50,7 +50,7 @@ impl Scheduler {
             return Ok(());
         }
         let ws = self.workspace(&r.task.workspace);
-        let before = (TaskState::Pending, 0);
+        let before = (false, 0);
         let ix = self.tasks.insert(Entry {
             view,
             shard: r.shard,
@@ -83,12 +83,11 @@ impl Scheduler {
     }
 
     /// Brings everything around a task in line with its new state.
-    fn moved(&mut self, ix: TaskIx, before: (TaskState, u32)) {
+    fn moved(&mut self, ix: TaskIx, before: (bool, u32)) {
         let mut touched: Vec<NodeIx> = Vec::new();
         touched.extend(self.drop_offer(ix));
         let Some(entry) = self.tasks.get_mut(ix) else { return };
-        let ran = before.0 == TaskState::Running;
-        let runs = entry.view.state == TaskState::Running;
+        let (ran, runs) = (before.0, entry.view.concerns_node());
         let same_attempt = before.1 == entry.view.attempt;
         let cleared = Live {
             query_at: entry.live.query_at.filter(|_| same_attempt),

@@ -9,6 +9,7 @@ mod wish;
 pub use claim::{Claimant, Offered, started};
 pub use outcome::{OutcomeDecision, outcome};
 pub use timers::{
-    Answered, deadline_passed, node_ended, node_silent, not_started, run_due, run_overdue,
+    Answered, cancel_unheard, deadline_passed, node_ended, node_silent, not_started, run_due,
+    run_overdue,
 };
 pub use wish::{NewTask, Submit, cancel, resolve, submit};

@@ -2,6 +2,7 @@
 
 use crate::task::TaskView;
 use cortex_model::event::{AttemptReleased, Finished, LateOutcome, OutcomeUnknown};
+use cortex_model::limits::LATE_REPORTS_MAX;
 use cortex_model::{Ending, Event, NodeId, Outcome, ReleaseReason, RetryOn, TaskState, UnixMillis};
 
 /// What to do with a report.
@@ -13,6 +14,8 @@ pub enum OutcomeDecision {
     AlreadyKnown,
     /// It came too late to matter: append this for the record.
     Late(Vec<Event>),
+    /// Nothing to record: the attempt was never that node's, or too much was said about it already. Acknowledge it.
+    NotHeard,
     /// The history as read does not have the attempt yet: it is older than the report. Read again; acknowledge nothing.
     Behind,
 }
@@ -63,6 +66,11 @@ fn late(
         || v.late.contains(&(attempt, o.journal_seq));
     if attempt == 0 || recorded {
         return OutcomeDecision::AlreadyKnown;
+    }
+    // A journal has one outcome per attempt. Whoever tells many stories must not fill the log with them.
+    let told = v.late.range((attempt, 0)..=(attempt, u64::MAX)).count();
+    if v.node_of(attempt) != Some(node) || told >= LATE_REPORTS_MAX {
+        return OutcomeDecision::NotHeard;
     }
     let late = LateOutcome { attempt, outcome: o.clone(), node: node.clone(), at: now };
     OutcomeDecision::Late(vec![Event::LateOutcome(Box::new(late))])

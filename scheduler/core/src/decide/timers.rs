@@ -60,6 +60,25 @@ pub fn node_silent(v: &TaskView, silent_since: UnixMillis, now: UnixMillis) -> O
     Some(released(v, ReleaseReason::NodeLost, retry_at, now, evidence))
 }
 
+/// An attempt was to be cancelled, but its node has been silent since `silent_since`: whoever waits for the proof is told after
+/// the task's grace that there is none. Should the node come back, it is still told to stop.
+#[must_use]
+pub fn cancel_unheard(v: &TaskView, silent_since: UnixMillis, now: UnixMillis) -> Option<Event> {
+    let due = v.state == TaskState::Running && now >= silent_since + v.spec.node_lost_grace();
+    if !due || !v.cancel_requested {
+        return None;
+    }
+    let silent = now.since(silent_since);
+    Some(Event::OutcomeUnknown(Box::new(OutcomeUnknown {
+        attempt: v.attempt,
+        evidence: format!(
+            "it was to be cancelled, but its node has been silent for {silent} ms: whether it still runs is not known"
+        ),
+        at: now,
+        outcome: None,
+    })))
+}
+
 /// When a silent node's attempt stops being plausible: its run timeout and a grace for the report are over.
 #[must_use]
 pub fn run_due(v: &TaskView) -> Option<UnixMillis> {

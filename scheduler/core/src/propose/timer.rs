@@ -16,8 +16,12 @@ impl Scheduler {
             match entry.view.state {
                 TaskState::Pending => self.pending_due(ix, now),
                 TaskState::Running => self.running_due_now(ix, now),
-                TaskState::Indeterminate
-                | TaskState::Succeeded
+                TaskState::Indeterminate => {
+                    if let Some(to) = self.tasks.get(ix).and_then(|e| self.reachable(e)) {
+                        self.stop_if_wanted(ix, to, now);
+                    }
+                }
+                TaskState::Succeeded
                 | TaskState::Failed
                 | TaskState::Cancelled
                 | TaskState::Denied
@@ -48,7 +52,8 @@ impl Scheduler {
         let accounted = self.accounts_for(entry, node);
         let event = decide::run_overdue(&entry.view, accounted, now).or_else(|| {
             let since = self.silent_since(entry, node).filter(|_| !accounted)?;
-            decide::node_silent(&entry.view, since, now)
+            let silent = decide::node_silent(&entry.view, since, now);
+            silent.or_else(|| decide::cancel_unheard(&entry.view, since, now))
         });
         if let Some(event) = event {
             return self.append(ix, event, now);

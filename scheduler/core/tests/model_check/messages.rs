@@ -262,7 +262,7 @@ impl World {
         let node: NodeId = self.agents[link.agent].node.clone();
         let Some(view) = self.read(task) else { return };
         match decide::outcome(&view, &node, attempt, outcome, UnixMillis(self.now)) {
-            OutcomeDecision::AlreadyKnown => {
+            OutcomeDecision::AlreadyKnown | OutcomeDecision::NotHeard => {
                 self.post(Message::Down(link.clone(), Down::Ack((task.clone(), attempt))));
             }
             OutcomeDecision::Append(events) | OutcomeDecision::Late(events) => {
