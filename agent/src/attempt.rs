@@ -8,7 +8,7 @@ use crate::sandbox::Sandbox;
 use crate::spool::Spool;
 use cortex_agent_core::plan::{Level, Operation};
 use cortex_agent_core::{Decision, ExecPlan, Request};
-use cortex_audit::record;
+use cortex_audit::{SignedNote, record};
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) fence: u64,
     pub(crate) actor: Option<Actor>,
     pub(crate) policy: String,
+    /// The checkpoint that came with Go, compared with the journal.
+    pub(crate) floor: Result<Option<SignedNote>, JournalError>,
     pub(crate) journal: Journal,
     pub(crate) spool: Arc<Spool>,
     pub(crate) mark: String,
@@ -76,15 +78,10 @@ impl Job {
             level: level.word().to_owned(),
             unenforced: unenforced.unwrap_or_default(),
         };
-        let draft = IntentDraft {
-            key: key.clone(),
-            fence,
-            actor,
-            rule,
-            policy,
-            confined,
-            plan: Arc::new(plan),
-        };
+        let (floor, plan) = (self.floor?, Arc::new(plan));
+        let attempt = key.clone();
+        let draft =
+            IntentDraft { key: attempt, fence, actor, rule, policy, confined, plan, floor };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);

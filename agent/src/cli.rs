@@ -54,6 +54,8 @@ enum Command {
         /// What.
         words: Vec<OsString>,
     },
+    /// Look after the node's journal: verify, show, doctor, recover.
+    Journal(crate::journal_cli::Journal),
     /// Make this machine a node: with a join token of an administrator.
     Join(identity::JoinArgs),
     /// Make this machine a node no longer: at once here, and on the server as soon as it answers.
@@ -141,6 +143,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
         Command::Launcher => sandbox::main(),
         Command::Trial { words } => doctor::try_inside(&words),
         Command::Doctor(chosen) => exit(examine(&chosen, inside)),
+        Command::Journal(journal) => crate::journal_cli::run(journal),
         Command::Run(run) => exit(serve(*run, inside)),
         Command::Join(args) => exit(ask(identity::join_command(args))),
         Command::Leave(args) => exit(ask(identity::leave_command(args))),

@@ -13,6 +13,12 @@ use std::path::{Path, PathBuf};
 /// Version of the data directory that this agent reads and writes.
 pub const DATA_VERSION: u32 = 1;
 
+/// Journal records that may wait for the mirror.
+pub const MAX_UNACKED_DEFAULT: u64 = 10_000;
+
+/// The deployment of an agent that was told none.
+pub const DOMAIN_DEFAULT: &str = "cortex.local";
+
 /// Free space below which no work is taken, bytes.
 pub const MIN_FREE_DEFAULT: u64 = 64 * 1024 * 1024;
 
@@ -56,6 +62,8 @@ pub struct Config {
     pub node: String,
     /// The workspace that owns the node; only used when the journal begins.
     pub workspace: Workspace,
+    /// The deployment, first part of the origin of the journal's checkpoints; only used when the journal begins.
+    pub domain: String,
     /// Tasks that may run at the same time.
     pub slots: u32,
     /// The owner's words about the node.
@@ -68,6 +76,8 @@ pub struct Config {
     pub spool_quota: u64,
     /// How long what runs may go on after the agent was asked to stop, seconds; then it is interrupted.
     pub stop_grace_secs: u64,
+    /// Journal records that may wait for the mirror before no more work is taken; counts once there is a mirror.
+    pub max_unacked: u64,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
     /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
@@ -86,6 +96,7 @@ struct File {
     min_free_bytes: Option<u64>,
     spool_quota_bytes: Option<u64>,
     stop_grace_secs: Option<u64>,
+    max_unacked_records: Option<u64>,
 }
 
 impl Config {
@@ -97,12 +108,14 @@ impl Config {
             server: server.to_owned(),
             node: String::new(),
             workspace: Workspace::default_workspace(),
+            domain: DOMAIN_DEFAULT.to_owned(),
             slots: SLOTS_DEFAULT,
             labels: BTreeMap::new(),
             policy: data_dir.join("policy.toml"),
             min_free: MIN_FREE_DEFAULT,
             spool_quota: SPOOL_QUOTA_DEFAULT,
             stop_grace_secs: STOP_GRACE_DEFAULT_SECS,
+            max_unacked: MAX_UNACKED_DEFAULT,
             guard: Vec::new(),
             launcher: Vec::new(),
         }
@@ -139,6 +152,7 @@ impl Config {
         self.min_free = file.min_free_bytes.unwrap_or(self.min_free);
         self.spool_quota = file.spool_quota_bytes.unwrap_or(self.spool_quota);
         self.stop_grace_secs = file.stop_grace_secs.unwrap_or(self.stop_grace_secs);
+        self.max_unacked = file.max_unacked_records.unwrap_or(self.max_unacked);
         self.labels.extend(file.labels);
         self.check().map_err(|fault| bad(fault.message))
     }

@@ -15,6 +15,8 @@ pub mod guard;
 mod identity;
 pub mod journal;
 pub mod local;
+mod journal_cli;
+mod journal_start;
 mod lock;
 pub mod manifest;
 mod owner;

@@ -2,7 +2,8 @@
 //! their versions. Nothing a server sends has a part in it.
 
 use cortex_agent_core::{Policy, environment::SEARCH};
-use cortex_model::proto::{Capability, Manifest};
+use cortex_model::proto::{Capability, Error, Manifest};
+use cortex_model::{Code, Fault};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
@@ -51,6 +52,7 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
         capabilities,
         labels: labels.clone(),
         kernel: uname.release().to_string_lossy().into_owned(),
+        unable: None,
     }
 }
 
@@ -67,6 +69,15 @@ pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
     }
     manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));
     manifest
+}
+
+/// Why the node takes no work, as it is told to people. Free bytes change all the time and are left out.
+#[must_use]
+pub fn unable(fault: &Fault) -> Error {
+    if fault.code == Code::NodeDiskLow {
+        return Error::from(&Fault::new(fault.code, "the node is short of disk space"));
+    }
+    Error::from(fault)
 }
 
 /// Runs the program in an empty environment and takes the first thing that looks like a version.

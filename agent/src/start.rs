@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An agent that is ready to take work.
 pub(crate) struct Started {
     pub(crate) journal: Journal,
+    /// It could not be opened: the agent only says so.
+    pub(crate) closed: bool,
     pub(crate) spools: Arc<SpoolDir>,
     /// Spools of attempts that still owe something.
     pub(crate) owned: BTreeMap<AttemptKey, Arc<Spool>>,
@@ -41,12 +43,13 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
     config.check()?;
     config::prepare(&config.data_dir)?;
     let who = Identity {
+        domain: config.domain.clone(),
         node: config.node_id(),
         workspace: config.workspace.to_string(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let (journal, open) =
-        Journal::open(&config.data_dir.join("journal"), &who).map_err(|err| err.to_fault())?;
+    let opened = crate::journal_start::open(config, &who).await?;
+    let (journal, open) = (opened.journal, opened.open);
     if !config.node.is_empty() && config.node != journal.node() {
         let message =
             format!("the journal belongs to node {}, not {}", journal.node(), config.node);
@@ -66,7 +69,11 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
     for intent in open {
         recover(&journal, intent, &orphans, &owned).await?;
     }
-    let restored = restore(&journal, &mut owned)?;
+    let restored = match opened.closed {
+        // What is owed is not known; spools stay as they are until it is.
+        true => Vec::new(),
+        false => restore(&journal, &mut owned).await?,
+    };
     let sandbox = match config.launcher.as_slice() {
         [] => None,
         program => Some(Arc::new(confine(program).await?)),
@@ -80,7 +87,8 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
             Some(Arc::new(started))
         }
     };
-    Ok(Started { journal, spools, owned, restored, guard, sandbox, session, mark })
+    let closed = opened.closed;
+    Ok(Started { journal, closed, spools, owned, restored, guard, sandbox, session, mark })
 }
 
 /// Starts the launcher and says what it can enforce.
@@ -137,12 +145,12 @@ async fn recover(
 }
 
 /// What is owed upstream. Spools that nobody can want any more are removed.
-fn restore(
+async fn restore(
     journal: &Journal,
     owned: &mut BTreeMap<AttemptKey, Arc<Spool>>,
 ) -> Result<Vec<Restored>, Fault> {
     let mut restored = Vec::new();
-    for owed in journal.owed().map_err(|err| err.to_fault())? {
+    for owed in journal.owed().await.map_err(|err| err.to_fault())? {
         let report = owed.report;
         let key = key(&report.workspace, &report.task_id, report.attempt)?;
         let end = owned.get(&key).map_or(0, |spool| spool.end());

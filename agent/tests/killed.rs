@@ -7,22 +7,28 @@
 
 mod support;
 
-use cortex_agent::journal::{Identity, Journal};
+use cortex_agent::journal::{Identity, Journal, Settings};
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::*;
+use std::collections::BTreeSet;
 use support::*;
 
-/// Opens the journal of a node whose agent is gone, checks the whole chain and says how many intents are open.
-fn verify(node: &Machine) -> (usize, u64) {
-    let text = |text: &str| text.to_owned();
-    let who = Identity { node: text("n1"), workspace: text("default"), agent: text("test") };
-    let (journal, open) = Journal::open(&node.path("journal"), &who).unwrap();
+/// Opens the journal of a node whose agent is gone, checks the whole chain, and says how many intents are open and which
+/// attempts have one.
+async fn verify(node: &Machine) -> (usize, BTreeSet<String>) {
+    let [domain, id, workspace, agent] = ["cortex", "n1", "default", "test"].map(str::to_owned);
+    let who = Identity { domain, node: id, workspace, agent };
+    let (journal, open) = Journal::open(&node.path("journal"), &who, Settings::default()).unwrap();
     let mut checker = cortex_audit::ChainChecker::new();
-    for body in journal.entries(0, usize::MAX).unwrap() {
-        checker.push(&body).unwrap();
+    let mut intents = BTreeSet::new();
+    for body in journal.records(0, usize::MAX).await.unwrap() {
+        let record = checker.push(&body).unwrap();
+        if record.kind == "intent" {
+            intents.insert(record.data.get("cmd").unwrap().as_text().unwrap().to_owned());
+        }
     }
     assert_eq!(checker.open().len(), open.len());
-    (open.len(), checker.head().unwrap().size)
+    (open.len(), intents)
 }
 
 fn long_task(node: &Machine, task: &str) -> (TaskSpec, std::path::PathBuf) {
@@ -57,7 +63,7 @@ async fn a_killed_agent_leaves_no_process_and_reports_the_attempt_as_interrupted
     assert_eq!(connection.query("t1").await.phase(), AttemptPhase::Known);
     connection.ack_outcome("t1").await;
     kill(agent).await;
-    assert_eq!(verify(&node).0, 0);
+    assert_eq!(verify(&node).await.0, 0);
 }
 
 #[tokio::test]
@@ -160,7 +166,7 @@ async fn killed_between_the_durable_intent_and_the_first_process_it_never_runs_t
     connection.dispatch("t1", 1, sh(&script)).await;
     let status = within("the agent's death", agent.wait()).await.unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-    assert_eq!(verify(&node).0, 1, "the intent is durable");
+    assert_eq!(verify(&node).await.0, 1, "the intent is durable");
     assert!(!effect.exists(), "and nothing was started");
 
     let agent = node.start(&gateway);
@@ -211,7 +217,12 @@ async fn killed_again_and_again_at_work_it_never_runs_an_attempt_twice() {
             }
         }
         kill(agent).await;
-        verify(&node);
+        let (_, intents) = verify(&node).await;
+        // Whatever was started left its mark, and has an intent.
+        for entry in std::fs::read_dir(&effects).unwrap().map(Result::unwrap) {
+            let attempt = format!("{}/1", entry.file_name().to_string_lossy());
+            assert!(intents.contains(&attempt), "{attempt} ran without an intent");
+        }
         started += 4;
     }
     let ran: Vec<_> = std::fs::read_dir(&effects).unwrap().map(Result::unwrap).collect();

@@ -7,6 +7,7 @@ mod cortex;
 mod echo;
 mod fold;
 mod idle;
+mod journal;
 mod load;
 mod node;
 mod procs;
@@ -106,6 +107,8 @@ enum Scenario {
     Fold,
     /// Verification of journals
     Audit,
+    /// The node's journal alone
+    Journal,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
@@ -119,6 +122,7 @@ const ALL: [Scenario; 8] = [
     Scenario::Fold,
     Scenario::Audit,
     Scenario::TunnelAuth,
+    Scenario::Journal,
 ];
 
 /// What every scenario is given.
@@ -203,6 +207,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Tunnels => tunnels::run(bench).await?,
             Scenario::Sandbox => sandbox::run(bench).await?,
             Scenario::TunnelAuth => auth::run(bench).await?,
+            Scenario::Journal => journal::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold | Scenario::Audit => Vec::new(),
         };

@@ -15,6 +15,8 @@ pub(crate) enum Goal {
     RatioAtMost(f64),
     /// The value itself, at most.
     AtMost(f64),
+    /// The value itself, at least.
+    AtLeast(f64),
 }
 
 /// One figure.
@@ -79,6 +81,7 @@ impl Row {
             Goal::RatioAtLeast(g) => self.ratio? >= g,
             Goal::RatioAtMost(g) => self.ratio? <= g,
             Goal::AtMost(g) => self.value <= g,
+            Goal::AtLeast(g) => self.value >= g,
         })
     }
 
@@ -88,6 +91,7 @@ impl Row {
             Some(Goal::RatioAtLeast(g)) => format!(">= {:.0} %", g * 100.0),
             Some(Goal::RatioAtMost(g)) => format!("<= {g}x"),
             Some(Goal::AtMost(g)) => format!("<= {g} {}", self.unit),
+            Some(Goal::AtLeast(g)) => format!(">= {g} {}", self.unit),
         };
         match self.met() {
             Some(true) => format!("{text} met"),
@@ -109,6 +113,7 @@ impl Row {
             Goal::RatioAtLeast(v) => json!({ "ratio_at_least": v }),
             Goal::RatioAtMost(v) => json!({ "ratio_at_most": v }),
             Goal::AtMost(v) => json!({ "at_most": v }),
+            Goal::AtLeast(v) => json!({ "at_least": v }),
         });
         json!({
             "scenario": self.scenario,

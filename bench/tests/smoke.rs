@@ -45,3 +45,10 @@ fn agents_are_let_in_beside_bare_handshakes() {
     let all = bench(&["tunnel-auth"]);
     assert!(figure(&all, "tunnels opened") > 0.0);
 }
+
+#[test]
+fn the_journal_makes_intents_durable() {
+    let all = bench(&["journal"]);
+    assert!(figure(&all, "durable intent, p50") > 0.0);
+    assert!(figure(&all, "records, 64 in flight") > 0.0);
+}

@@ -2,7 +2,7 @@
 //! stand in its file. It never checks values that the server's rules decide.
 
 use crate::commands::{
-    ca, completions, context, gateway, login, node, run, scheduler, task, token, up,
+    audit, ca, completions, context, gateway, login, mirror, node, run, scheduler, task, token, up,
 };
 use crate::error::CliError;
 use crate::exit;
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Gateway(Box<gateway::GatewayArgs>),
     /// Run a scheduler on a log that several processes share
     Scheduler(Box<scheduler::SchedulerArgs>),
+    /// Countersign the journals of nodes, on a log that several processes share
+    Mirror(Box<mirror::MirrorArgs>),
     /// Copy the log of the running server into a new directory
     Backup,
     /// Run a command on a node that has what it needs, and show its output
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// See the nodes, and decide which of them may be here
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Verify, read and export what nodes recorded
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Make, list and revoke tokens: for machines that join, for people and programs
     #[command(subcommand)]
     Token(token::TokenCommand),

@@ -10,6 +10,7 @@ use cortex_model::proto as pb;
 use cortex_model::registry::Digest;
 use cortex_model::{Code, TaskId};
 use cortex_proto::v1::access_client::AccessClient;
+use cortex_proto::v1::audit_client::AuditClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use serde::Deserialize;
 use std::fs;
@@ -97,7 +98,10 @@ pub(crate) async fn reach(url: &str, ca: Digest, token: &str) -> Result<Client, 
     let rpc = CortexClient::new(channel.clone())
         .max_decoding_message_size(REQUEST_MAX)
         .max_encoding_message_size(REQUEST_MAX);
-    Ok(Client { rpc, access: AccessClient::new(channel), token })
+    let audit = AuditClient::new(channel.clone())
+        .max_decoding_message_size(REQUEST_MAX)
+        .max_encoding_message_size(REQUEST_MAX);
+    Ok(Client { rpc, audit, access: AccessClient::new(channel), token })
 }
 
 /// The server of a data directory.
@@ -210,6 +214,7 @@ pub(crate) fn task_id(text: &str) -> Result<String, CliError> {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     rpc: CortexClient<Channel>,
+    audit: AuditClient<Channel>,
     access: AccessClient<Channel>,
     token: MetadataValue<Ascii>,
 }
@@ -225,6 +230,15 @@ macro_rules! calls {
             })*
         }
     };
+}
+
+calls! { audit:
+    list_audit_logs(ListAuditLogsRequest) -> ListAuditLogsResponse;
+    prove_audit_record(ProveAuditRecordRequest) -> ProveAuditRecordResponse;
+    list_audit_findings(ListAuditFindingsRequest) -> ListAuditFindingsResponse;
+    get_task_audit(GetTaskAuditRequest) -> GetTaskAuditResponse;
+    settle_node_audit(SettleNodeAuditRequest) -> SettleNodeAuditResponse;
+    list_mirror_keys(ListMirrorKeysRequest) -> ListMirrorKeysResponse;
 }
 
 calls! { access:
@@ -265,6 +279,22 @@ impl Client {
         m: pb::WatchTaskRequest,
     ) -> Result<tonic::Streaming<pb::WatchTaskResponse>, CliError> {
         Ok(self.rpc.clone().watch_task(self.request(m)).await?.into_inner())
+    }
+
+    /// A journal's records.
+    pub(crate) async fn read_audit_records(
+        &self,
+        m: pb::ReadAuditRecordsRequest,
+    ) -> Result<tonic::Streaming<pb::ReadAuditRecordsResponse>, CliError> {
+        Ok(self.audit.clone().read_audit_records(self.request(m)).await?.into_inner())
+    }
+
+    /// Openings of a journal's records.
+    pub(crate) async fn read_audit_openings(
+        &self,
+        m: pb::ReadAuditOpeningsRequest,
+    ) -> Result<tonic::Streaming<pb::ReadAuditOpeningsResponse>, CliError> {
+        Ok(self.audit.clone().read_audit_openings(self.request(m)).await?.into_inner())
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
 pub mod authority;
 mod clock;
 pub mod config;

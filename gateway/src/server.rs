@@ -1,6 +1,8 @@
 //! Composes the gateway's parts and serves them on one socket. Wiring only.
 
+use crate::api::audit::AuditApi;
 use crate::api::{Api, Backup};
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::{self, Fullness};
 use crate::identity::{Identity, Issuers};
@@ -15,6 +17,7 @@ use cortex_log::EventLog;
 use cortex_model::contract::FILE_DESCRIPTOR_SET;
 use cortex_model::contract::v1::access_server::AccessServer;
 use cortex_model::contract::v1::agent_gateway_server::AgentGatewayServer;
+use cortex_model::contract::v1::audit_server::AuditServer;
 use cortex_model::contract::v1::cortex_server::CortexServer;
 use cortex_model::contract::v1::node_identity_server::NodeIdentityServer;
 use cortex_model::limits::{FRAME_MAX, REQUEST_MAX};
@@ -65,6 +68,7 @@ pub async fn serve(
     let log = gateway.log;
     let tasks = Arc::new(Tasks::new(log.clone(), config.finished_kept));
     let nodes = Arc::new(Nodes::new(log.clone(), &config.name));
+    let audits = Arc::new(Audits::new(log.clone(), &config.name));
     let background = TaskTracker::new();
     let ended = stop.child_token();
 
@@ -72,7 +76,7 @@ pub async fn serve(
     let (registry, ended_nodes) = Registry::new(log.clone(), &config.name, config.renewal_grace_ms);
     let registry = Arc::new(registry);
     let identity = Arc::new(Identity::new(keys.clone(), registry.clone(), gateway.issuers.clone()));
-    follow(&background, &tasks, &nodes, &log, &ended);
+    follow(&background, &tasks, &nodes, &audits, &log, &ended);
     follow_identity(&background, &registry, &keys, &ended);
     gateway.issuers.follow(&background, &ended);
     let settling = registry::settle(tasks.clone(), log.shards(), ended_nodes, ended.clone());
@@ -86,9 +90,11 @@ pub async fn serve(
         ended.clone(),
     ));
 
+    let audit_api = AuditApi::new(&log, &audits, &stop);
     let api = Api {
         tasks: tasks.clone(),
         nodes: nodes.clone(),
+        audits: audits.clone(),
         log: log.clone(),
         config: config.clone(),
         fullness,
@@ -103,13 +109,14 @@ pub async fn serve(
         registry: registry.clone(),
         tasks: tasks.clone(),
         nodes,
+        audits,
         log: log.clone(),
         config: config.clone(),
         stop: stop.clone(),
         connections: background.clone(),
     });
     let (health, health_service) = tonic_health::server::health_reporter();
-    let routes = services(web(gateway.metrics, &keys), api, tunnels)?;
+    let routes = services(web(gateway.metrics, &keys), api, audit_api, tunnels)?;
     let routes = routes.add_service(health_service);
 
     tasks.projection.caught_up(log.shards()).await;
@@ -125,7 +132,12 @@ pub async fn serve(
 }
 
 /// Everything that is spoken here, each with its largest message.
-fn services(web: axum::Router, api: Api, tunnels: Tunnels) -> anyhow::Result<Routes> {
+fn services(
+    web: axum::Router,
+    api: Api,
+    audit: AuditApi,
+    tunnels: Tunnels,
+) -> anyhow::Result<Routes> {
     Ok(Routes::from(web)
         .add_service(
             CortexServer::new(api.clone())
@@ -134,6 +146,11 @@ fn services(web: axum::Router, api: Api, tunnels: Tunnels) -> anyhow::Result<Rou
         )
         .add_service(AccessServer::new(api.clone()).max_decoding_message_size(IDENTITY_MAX))
         .add_service(NodeIdentityServer::new(api).max_decoding_message_size(IDENTITY_MAX))
+        .add_service(
+            AuditServer::new(audit)
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(REQUEST_MAX),
+        )
         .add_service(
             AgentGatewayServer::new(tunnels)
                 .max_decoding_message_size(FRAME_MAX)
@@ -173,11 +190,19 @@ fn follow(
     background: &TaskTracker,
     tasks: &Arc<Tasks>,
     nodes: &Arc<Nodes>,
+    audits: &Arc<Audits>,
     log: &Arc<dyn EventLog>,
     until: &CancellationToken,
 ) {
     let (projected, log, stop) = (tasks.clone(), log.clone(), until.clone());
     background.spawn(async move { projected.projection.run(log, stop).await });
+    let (audits, stop) = (audits.clone(), until.clone());
+    background.spawn(async move {
+        while let Err(e) = audits.run(stop.clone()).await {
+            tracing::error!(error = %e, "mirrors are not heard: nothing is countersigned through this gateway");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
     let (nodes, stop) = (nodes.clone(), until.clone());
     background.spawn(async move {
         while let Err(e) = nodes.run(stop.clone()).await {

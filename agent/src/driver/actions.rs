@@ -17,8 +17,9 @@ impl Driver {
                 self.dialing = Some(tokio::spawn(dial.dial()));
             }
             AgentAction::Disconnect(reason) => self.disconnect(&reason),
-            AgentAction::Welcomed { gateway, workspace, .. } => {
+            AgentAction::Welcomed { gateway, workspace, now_ms, .. } => {
                 tracing::info!(gateway, workspace, "connected");
+                self.audit_open(now_ms);
             }
             AgentAction::Refused { error, fatal } => {
                 let cortex_model::proto::Error { code, message, hint, .. } = error;
@@ -48,8 +49,7 @@ impl Driver {
                     spool.remove();
                 }
             }
-            // This agent opens no audit, so nothing is said about it.
-            AgentAction::Audit(_) => {}
+            AgentAction::Audit(news) => self.audit_heard(*news),
             AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
         }
     }

@@ -2,6 +2,7 @@
 //! say. It decides nothing itself and never waits for a disk or a process.
 
 mod actions;
+mod audit;
 mod identity;
 mod leaving;
 mod offers;
@@ -13,6 +14,7 @@ use crate::attempt::Event;
 use crate::clock::Ticks;
 use crate::config::{self, Config};
 use crate::exec;
+use crate::journal_start;
 use crate::local::{self, Question};
 use crate::lock;
 use crate::manifest;
@@ -52,11 +54,27 @@ pub async fn run(mut config: Config, stop: Stop) -> Result<(), Fault> {
     if !identity::settle(&mut config, &stop.when_done).await? {
         return Ok(());
     }
-    let started = start(&config).await?;
+    loop {
+        let started = start(&config).await?;
+        if !started.closed {
+            return work(config, started, &stop).await;
+        }
+        // Connected, and unable: until the journal can be opened again.
+        tokio::select! {
+            () = journal_start::mended(&config) => {}
+            ended = work(config.clone(), started, &stop) => return ended,
+        }
+        tracing::info!("the journal can be opened again");
+    }
+}
+
+async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault> {
     let mut policy = PolicyFile::open(&config.policy);
     let digest = policy.current().map(|policy| policy.digest().to_owned()).unwrap_or_default();
-    let opened = started.journal.session_open(&started.session, &digest).await;
-    opened.map_err(|err| err.to_fault())?;
+    if !started.closed {
+        let opened = started.journal.session_open(&started.session, &digest).await;
+        opened.map_err(|err| err.to_fault())?;
+    }
     let probed = manifest::probe(&config.labels).await;
     let node = started.journal.node().to_owned();
     tracing::info!(node, session = started.session, server = config.server, "agent started");
@@ -69,7 +87,7 @@ pub async fn run(mut config: Config, stop: Stop) -> Result<(), Fault> {
     };
     let mut driver = Driver::new(config, started, policy, probed);
     driver.asked = asked;
-    driver.serve(&stop).await;
+    driver.serve(stop).await;
     driver.close().await;
     driver.farewell()
 }
@@ -105,6 +123,7 @@ struct Driver {
     paused: bool,
     /// Who waits until everything has ended.
     stopping: Vec<owner::Stopping>,
+    audit: audit::Audit,
 }
 
 /// What woke the loop up.
@@ -118,6 +137,8 @@ enum Woke {
     Event(Option<Event>),
     Dialed(Result<Dialed, Fault>),
     Asked(Question),
+    /// There is more to send upstream, or an answer was stored.
+    Audit(Option<audit::Kept>),
     Errand(Errand),
     Time,
     Stop,
@@ -142,7 +163,9 @@ impl Driver {
         let (events, happened) = mpsc::channel(EVENTS);
         let worker = Worker::new(config.slots);
         let paused = owner::is_paused(&config.data_dir);
+        let audit = audit::Audit::new(&started.journal);
         Self {
+            audit,
             config,
             started,
             policy,
@@ -189,6 +212,7 @@ impl Driver {
                 }
                 Woke::Asked(question) => self.asked(question),
                 Woke::Errand(errand) => self.errand_done(errand),
+                Woke::Audit(kept) => self.audit_kept(kept),
                 Woke::Room | Woke::Time | Woke::Event(None) => {}
                 Woke::Stop => leaving = self.leave(),
                 Woke::Hurry => leaving = self.interrupt(),
@@ -212,7 +236,8 @@ impl Driver {
     }
 
     async fn wait(&mut self, stop: &Stop, leaving: Leaving) -> Woke {
-        let times = [self.end.poll_timeout(), self.worker.poll_timeout()];
+        let times =
+            [self.end.poll_timeout(), self.worker.poll_timeout(), self.audit.poll_timeout()];
         let tick = times.into_iter().flatten().min();
         let wake = tick.map(|tick| Instant::from_std(self.ticks.instant(tick)));
         let look = self.link.is_some().then_some(self.look_at);
@@ -225,6 +250,7 @@ impl Driver {
             () = room(up.as_ref()), if has_frame && up.is_some() => Woke::Room,
             result = dialed(&mut self.dialing) => Woke::Dialed(result),
             question = asked(&mut self.asked) => Woke::Asked(question),
+            kept = self.audit.wait() => Woke::Audit(kept),
             errand = identity::done(&mut self.keeping) => Woke::Errand(errand),
             () = sleep_until(wake) => Woke::Time,
             () = stop.when_done.cancelled(), if leaving == Leaving::No => Woke::Stop,
@@ -246,6 +272,7 @@ impl Driver {
             while let Some(action) = self.end.poll_action(now) {
                 self.act(action);
             }
+            self.audit_send(now);
             if !self.send() {
                 return;
             }
@@ -304,7 +331,9 @@ impl Driver {
 
     fn manifest(&mut self) -> Manifest {
         let policy = self.policy.current().ok();
-        manifest::under(&self.probed, policy.as_deref())
+        let mut manifest = manifest::under(&self.probed, policy.as_deref());
+        manifest.unable = self.unable().as_ref().map(manifest::unable);
+        manifest
     }
 
     /// A changed policy may give or take abilities: the gateway learns of it with a new hello.
@@ -368,6 +397,9 @@ impl Driver {
     }
 
     async fn close(&mut self) {
+        if self.started.closed {
+            return;
+        }
         let clean = self.worker.running().next().is_none();
         let closed = self.started.journal.session_close(&self.started.session, clean).await;
         if let Err(error) = closed {

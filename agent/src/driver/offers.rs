@@ -53,6 +53,8 @@ impl Driver {
         let fault = self.unable();
         self.worker.set_unable(fault);
         let key = key(&offer.workspace, &offer.task_id, offer.attempt).map_err(unable)?;
+        let journal = &self.started.journal;
+        journal.require_floor(&offer.audit_floor).map_err(|err| unable(err.to_fault()))?;
         let parsed = Parsed::read(offer).map_err(unable)?;
         let phase = self.started.journal.phase(&key).map_err(|err| unable(err.to_fault()))?;
         match self.worker.offer(&key, offer.offer_id, phase) {
@@ -69,7 +71,7 @@ impl Driver {
     }
 
     /// Why no work can be taken at all, if so.
-    fn unable(&mut self) -> Option<Fault> {
+    pub(super) fn unable(&mut self) -> Option<Fault> {
         if let Some(blocked) = self.started.journal.blocked() {
             return Some(blocked.to_fault());
         }
@@ -112,6 +114,7 @@ impl Driver {
             fence: go.fence,
             actor,
             policy: policy.map(|policy| policy.digest().to_owned()).unwrap_or_default(),
+            floor: crate::journal::read_floor(&go.audit_floor),
             journal: self.started.journal.clone(),
             spool: self.own(attempt, output_limit),
             mark: self.started.mark.clone(),

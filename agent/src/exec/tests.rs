@@ -28,8 +28,10 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let text = |text: &str| text.to_owned();
-        let who = Identity { node: text("n"), workspace: text("default"), agent: text("0") };
-        let (journal, _) = Journal::open(dir.path(), &who).unwrap();
+        let [domain, node, workspace, agent] = ["d", "n", "default", "0"].map(text);
+        let who = Identity { domain, node, workspace, agent };
+        let (journal, _) =
+            Journal::open(dir.path(), &who, crate::journal::Settings::default()).unwrap();
         let spools = SpoolDir::open(&dir.path().join("spool"), u64::MAX, 0).unwrap();
         Self { dir, journal, spools }
     }
@@ -82,15 +84,10 @@ impl Bench {
         let decision = decide(&policy, &facts, &request);
         let plan = Arc::new(decision.plan.unwrap());
         let (rule, policy) = (decision.rule, String::new());
-        let draft = IntentDraft {
-            key: key.clone(),
-            fence: 7,
-            actor: None,
-            rule,
-            policy,
-            confined: cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] },
-            plan,
-        };
+        let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
+        let (actor, floor) = (None, None);
+        let draft =
+            IntentDraft { key: key.clone(), fence: 7, actor, rule, policy, confined, plan, floor };
         let guard = self.journal.intent(draft).await.unwrap();
         let spool = self.spools.create(&key, u64::MAX);
         let (events, _) = mpsc::channel(1);

@@ -1,13 +1,13 @@
 //! What is asked to be written, and how it becomes the data of entries: sensitive values turn into commitments
 //! here, and their openings are collected for storing aside.
 
+use super::group::WriteError;
 use super::salt::Salts;
-use super::writer::WriteError;
 use cortex_agent_core::ExecPlan;
 use cortex_agent_core::plan::{Operation, ProcessPlan};
 use cortex_agent_core::recovery::Found;
-use cortex_audit::record;
-use cortex_audit::{Commitment, Leaf, Opening, Value};
+use cortex_audit::record::{self, Decimal, Record, Status};
+use cortex_audit::{Commitment, Leaf, Opening, SignedNote, Value};
 use cortex_model::task::{OutputSummary, WireError};
 use cortex_model::{Action, Actor, ActorKind, AttemptKey, Confinement, Ending, Outcome};
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ pub struct IntentDraft {
     pub confined: record::Sandbox,
     /// What is going to be started.
     pub plan: Arc<ExecPlan>,
+    /// The newest cosigned checkpoint that the server knows: the journal must hold it.
+    pub floor: Option<SignedNote>,
 }
 
 /// An attempt that is not started.
@@ -62,20 +64,22 @@ pub(crate) struct OutcomeDraft {
     pub(crate) outcome: Outcome,
     /// Set when the intent was found open at start.
     pub(crate) found: Option<Found>,
+    /// Nobody saw how it ended.
+    pub(crate) unknown: bool,
 }
 
 /// Makes commitments and keeps their openings.
 pub(crate) struct Sealer<'a> {
     pub(crate) salts: &'a mut Salts,
-    pub(crate) openings: &'a mut Vec<(Commitment, Opening)>,
+    pub(crate) openings: &'a mut Vec<Opening>,
 }
 
 impl Sealer<'_> {
     fn seal(&mut self, name: &str, value: Value) -> Result<Commitment, WriteError> {
-        let salt = self.salts.salt().map_err(|err| WriteError::Storage(redb::Error::Io(err)))?;
+        let salt = self.salts.salt().map_err(|err| WriteError::Record(err.to_string()))?;
         let (commitment, opening) = Commitment::new(salt, name, value)
-            .map_err(|err| WriteError::Entry(format!("{name}: {err}")))?;
-        self.openings.push((commitment.clone(), opening));
+            .map_err(|err| WriteError::Record(format!("{name}: {err}")))?;
+        self.openings.push(opening);
         Ok(commitment)
     }
 
@@ -91,41 +95,43 @@ impl Sealer<'_> {
 }
 
 impl IntentDraft {
-    pub(crate) fn data(
+    pub(crate) fn record(
         &self,
         incarnation: &str,
         sealer: &mut Sealer<'_>,
-    ) -> Result<Value, WriteError> {
+    ) -> Result<Record, WriteError> {
         let (op, exec) = match self.plan.operation() {
             Operation::Echo(_) => ("echo", None),
             Operation::Process(process) => (
                 "process.exec",
-                Some(exec(process, self.confined.clone(), self.plan.timeout_ms(), sealer)?),
+                Some(exec(process, self.confined.clone(), &self.plan, sealer)?),
             ),
         };
+        let mut auth = auth("allow", &self.policy, &self.rule);
+        auth.floor = self.floor.as_ref().map(|floor| floor.checkpoint().size);
         let intent = record::Intent {
             cmd: cmd(&self.key),
             workspace: self.key.task.workspace.to_string(),
-            fence: record::Decimal(self.fence),
+            fence: Decimal(self.fence),
             incarnation: incarnation.to_owned(),
             run: None,
             step: None,
             trace: None,
             span: None,
             actor: actor(self.actor.as_ref()),
-            auth: auth("allow", &self.policy, &self.rule),
+            auth,
             op: op.to_owned(),
             exec,
             target: None,
         };
-        Ok(intent.to_value())
+        Ok(intent.into())
     }
 }
 
 fn exec(
     process: &ProcessPlan,
     confined: record::Sandbox,
-    timeout_ms: u64,
+    plan: &ExecPlan,
     sealer: &mut Sealer<'_>,
 ) -> Result<record::Exec, WriteError> {
     let env = process
@@ -152,15 +158,15 @@ fn exec(
             memory_bytes: process.limits.memory,
             processes: process.limits.pids.map(u64::from),
             disk_bytes: process.limits.file_size,
-            output_bytes: Some(process.limits.output),
+            output_bytes: Some(plan.output_limit()),
         },
         net: process.net.word().to_owned(),
-        timeout_ms,
+        timeout_ms: plan.timeout_ms(),
     })
 }
 
 impl RefusalDraft {
-    pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
+    pub(crate) fn record(&self, sealer: &mut Sealer<'_>) -> Result<Record, WriteError> {
         let (op, argv) = match &self.action {
             Action::Echo { .. } => ("echo", None),
             Action::Shell(shell) => ("process.exec", Some(sealer.list("argv", &shell.argv)?)),
@@ -168,43 +174,81 @@ impl RefusalDraft {
         let refusal = record::Refusal {
             cmd: cmd(&self.key),
             workspace: self.key.task.workspace.to_string(),
-            fence: record::Decimal(self.fence),
+            fence: Decimal(self.fence),
             actor: actor(self.actor.as_ref()),
             code: self.code.clone(),
             auth: auth("deny", &self.policy, &self.rule),
             op: op.to_owned(),
             argv,
         };
-        Ok(refusal.to_value())
+        Ok(refusal.into())
     }
 }
 
+impl IntentDraft {
+    /// The record of an intent that the journal itself refuses: the policy allowed it.
+    pub(crate) fn refused(&self, code: &str) -> Record {
+        let op = match self.plan.operation() {
+            Operation::Echo(_) => "echo",
+            Operation::Process(_) => "process.exec",
+        };
+        let refusal = record::Refusal {
+            cmd: cmd(&self.key),
+            workspace: self.key.task.workspace.to_string(),
+            fence: Decimal(self.fence),
+            actor: actor(self.actor.as_ref()),
+            code: code.to_owned(),
+            auth: auth("allow", &self.policy, &self.rule),
+            op: op.to_owned(),
+            argv: None,
+        };
+        refusal.into()
+    }
+}
+
+/// Dispatches are not signed yet.
+fn auth(decision: &str, policy: &str, rule: &str) -> record::Auth {
+    record::Auth {
+        decision: decision.to_owned(),
+        policy: policy.to_owned(),
+        rule: optional(rule),
+        approval: None,
+        dispatch: None,
+        floor: None,
+    }
+}
+
+fn optional(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 impl OutcomeDraft {
-    pub(crate) fn recovery(&self, found: &Found) -> Value {
+    pub(crate) fn recovery(&self, found: &Found) -> Record {
         let recovery = record::Recovery {
             intent: Some(self.intent.0),
             intent_hash: Some(self.intent.1),
             found: found.word().to_owned(),
             orphans: found.orphans,
         };
-        recovery.to_value()
+        recovery.into()
     }
 
-    pub(crate) fn data(&self, sealer: &mut Sealer<'_>) -> Result<Value, WriteError> {
+    pub(crate) fn record(&self, sealer: &mut Sealer<'_>) -> Result<Record, WriteError> {
         let output = &self.outcome.output;
         let OutputSummary { stdout_bytes, stderr_bytes, stdout_sha256, stderr_sha256, .. } = output;
-        let (intent, hash) = self.intent;
-        let mut outcome = record::Outcome {
-            dur_us: self.outcome.duration_us,
-            stdout: stream("stdout", *stdout_bytes, stdout_sha256, sealer)?,
-            stderr: stream("stderr", *stderr_bytes, stderr_sha256, sealer)?,
-            truncated: output.dropped_bytes > 0,
-            limits: limits(self.outcome.confinement.as_ref()),
-            killed_by: killed_by(self.outcome.confinement.as_ref()),
-            ..record::Outcome::new(cmd(&self.key), intent, hash, record::Status::Unknown)
-        };
-        end(&self.outcome.ending, &mut outcome);
-        Ok(outcome.to_value())
+        let (seq, leaf) = self.intent;
+        let mut outcome = record::Outcome::new(cmd(&self.key), seq, leaf, Status::Interrupted);
+        status(&self.outcome.ending, &mut outcome);
+        if self.unknown {
+            outcome.status = Status::Unknown;
+        }
+        outcome.dur_us = self.outcome.duration_us;
+        outcome.stdout = stream("stdout", *stdout_bytes, stdout_sha256, sealer)?;
+        outcome.stderr = stream("stderr", *stderr_bytes, stderr_sha256, sealer)?;
+        outcome.truncated = output.dropped_bytes > 0;
+        outcome.limits = limits(self.outcome.confinement.as_ref());
+        outcome.killed_by = killed_by(self.outcome.confinement.as_ref());
+        Ok(outcome.into())
     }
 }
 
@@ -254,7 +298,6 @@ fn cmd(key: &AttemptKey) -> String {
 
 fn actor(actor: Option<&Actor>) -> record::Actor {
     let Some(actor) = actor else { return record::Actor::unknown() };
-    let optional = |text: &String| (!text.is_empty()).then(|| text.clone());
     let kind = match actor.kind {
         ActorKind::Human => "human",
         ActorKind::Ai => "ai",
@@ -268,42 +311,34 @@ fn actor(actor: Option<&Actor>) -> record::Actor {
     }
 }
 
-fn auth(decision: &str, policy: &str, rule: &str) -> record::Auth {
-    record::Auth {
-        decision: decision.to_owned(),
-        policy: policy.to_owned(),
-        rule: (!rule.is_empty()).then(|| rule.to_owned()),
-        approval: None,
-        dispatch: None,
-        floor: None,
-    }
-}
-
-fn end(ending: &Ending, outcome: &mut record::Outcome) {
+fn status(ending: &Ending, outcome: &mut record::Outcome) {
     let code = |error: &WireError| Some(error.code.clone());
     outcome.status = match ending {
         Ending::Exited { code } => {
             outcome.exit_code = Some(*code);
-            record::Status::Exited
+            Status::Exited
         }
         Ending::Signaled { signal } => {
             outcome.signal = Some(*signal);
-            record::Status::Signaled
+            Status::Signaled
         }
         Ending::SpawnFailed(error) => {
             outcome.code = code(error);
-            record::Status::SpawnFailed
+            Status::SpawnFailed
         }
-        Ending::Timeout { .. } => record::Status::Timeout,
+        Ending::Timeout { .. } => {
+            outcome.killed_by = Some("timeout".to_owned());
+            Status::Timeout
+        }
         Ending::Cancelled { survivors, .. } => {
-            outcome.survivors = Some(*survivors);
-            record::Status::Cancelled
+            (outcome.killed_by, outcome.survivors) = (Some("cancel".to_owned()), Some(*survivors));
+            Status::Cancelled
         }
         Ending::Denied { error, .. } => {
             outcome.code = code(error);
-            record::Status::Denied
+            Status::Denied
         }
         // A node never ends an attempt as expired; should it come, what is known is said.
-        Ending::Interrupted { .. } | Ending::Expired { .. } => record::Status::Interrupted,
+        Ending::Interrupted { .. } | Ending::Expired { .. } => Status::Interrupted,
     };
 }

@@ -166,14 +166,35 @@ impl Connection {
         drop(self.down.send(Ok(GatewayFrame { body: Some(body) })).await);
     }
 
-    /// The next frame that is no heartbeat.
+    /// The next frame that is neither a heartbeat nor about the journal.
     pub(crate) async fn next(&mut self) -> Up {
         within("a frame", async {
             loop {
                 let frame = self.up.recv().await.expect("the connection is open");
                 match frame.body.unwrap() {
-                    Up::Heartbeat(_) => {}
+                    Up::Heartbeat(_)
+                    | Up::AuditHello(_)
+                    | Up::AuditBatch(_)
+                    | Up::AuditOpenings(_)
+                    | Up::AuditEvidence(_) => {}
                     body => return body,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next frame about the journal; what else comes meanwhile is dropped.
+    pub(crate) async fn audit(&mut self) -> Up {
+        within("a frame about the journal", async {
+            loop {
+                let frame = self.up.recv().await.expect("the connection is open");
+                if let body @ (Up::AuditHello(_)
+                | Up::AuditBatch(_)
+                | Up::AuditOpenings(_)
+                | Up::AuditEvidence(_)) = frame.body.unwrap()
+                {
+                    return body;
                 }
             }
         })

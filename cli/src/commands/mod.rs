@@ -1,11 +1,13 @@
 //! The commands: one file each. This file only brings a parsed command line to its command.
 
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod context;
 pub(crate) mod gateway;
 pub(crate) mod login;
+pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod scheduler;
@@ -69,10 +71,12 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Up(args) => up::run(*args, session.global.data_dir.as_deref()).await,
         Command::Gateway(args) => gateway::run(*args, session.global.data_dir.as_deref()).await,
         Command::Scheduler(args) => scheduler::run(*args, session.global.data_dir.as_deref()).await,
+        Command::Mirror(args) => mirror::run(*args, session.global.data_dir.as_deref()).await,
         Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),
+        Command::Audit(command) => audit::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await.map(|()| 0),
         Command::Ca(command) => ca::run(&session, command).map(|()| 0),
         Command::Login(args) => login::run(&session, args).await.map(|()| 0),

@@ -1,6 +1,7 @@
-//! `cortex up`: a whole Cortex on this machine: gateway and scheduler in this process, the log beside them, an agent as
+//! `cortex up`: a whole Cortex on this machine: gateway, scheduler and mirror in this process, the log beside them, an agent as
 //! its own process.
 
+use super::mirror::MirrorFlags;
 use crate::client::{Target, data_dir};
 use crate::context::Contexts;
 use crate::error::CliError;
@@ -10,7 +11,7 @@ use crate::serve::access;
 use crate::serve::agent::LocalAgent;
 use crate::serve::compose::{GatewaySettings, Quotas, Servers, listen, open_log};
 use crate::serve::data_dir::DataDir;
-use crate::serve::{first_task, logging};
+use crate::serve::{first_task, logging, mirror};
 use clap::Args;
 use cortex_gateway::{Issuers, Retention};
 use cortex_model::Code;
@@ -45,6 +46,8 @@ pub(crate) struct UpArgs {
     /// Tasks the local agent runs at a time
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
+    #[command(flatten)]
+    mirror: MirrorFlags,
     #[command(flatten)]
     shared: LogArgs,
 }
@@ -159,6 +162,7 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     access::root_token(dir.clone(), registrar.clone(), stop.clone()).await?;
     servers.gateway(&open, keys, listener, settings);
     servers.scheduler(&open);
+    servers.mirror(&open, mirror::key(&dir, None, &args.mirror)?, args.mirror.reconcile_after()?);
     drop(open);
     let url = access::url(address);
     dir.write_endpoint(&url)?;

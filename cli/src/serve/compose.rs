@@ -5,12 +5,14 @@ use crate::error::CliError;
 use crate::interrupts::Interrupts;
 use cortex_gateway::{Backup, Config, Gateway, Issuers, Keys, Retention};
 use cortex_log::{EmbeddedLog, EventLog};
+use cortex_mirror::{Mirror, MirrorKey};
 use cortex_model::{Code, Fault};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -193,6 +195,20 @@ impl Servers {
         self.tracker.spawn(async move {
             if let Err(e) = cortex_scheduler::run(log, config, stop.clone()).await {
                 tracing::error!(error = %e, "the scheduler ended");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Starts a mirror.
+    pub(crate) fn mirror(&self, open: &OpenLog, key: MirrorKey, reconcile_after: Duration) {
+        let config =
+            cortex_mirror::Config { reconcile_after, ..cortex_mirror::Config::named(&name("m")) };
+        let mirror = Mirror { log: open.log.clone(), key, config };
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            if let Err(e) = cortex_mirror::serve(mirror, stop.clone()).await {
+                tracing::error!(error = %e, "the mirror ended");
                 stop.cancel();
             }
         });

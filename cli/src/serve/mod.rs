@@ -7,3 +7,4 @@ pub(crate) mod compose;
 pub(crate) mod data_dir;
 pub(crate) mod first_task;
 pub(crate) mod logging;
+pub(crate) mod mirror;

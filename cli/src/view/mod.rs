@@ -1,6 +1,7 @@
 //! What `--json` prints: stable, documented fields, one struct per thing. Times are Unix
 //! milliseconds; what is not known is `null` or absent in the contract's sense, never invented.
 
+pub(crate) mod audit;
 mod event;
 mod node;
 mod task;

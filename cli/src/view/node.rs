@@ -27,7 +27,18 @@ pub(crate) struct Node {
     pub(crate) incarnation: Option<String>,
     pub(crate) last_seen_ms: Option<u64>,
     pub(crate) journal: Option<JournalHead>,
+    pub(crate) audit: Option<super::audit::NodeAudit>,
+    /// Why it takes no work at present.
+    pub(crate) unable: Option<Unable>,
     pub(crate) registration: Option<Registration>,
+}
+
+/// Why a node takes no work.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unable {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) hint: String,
 }
 
 /// What the registry knows of a node.
@@ -97,6 +108,7 @@ pub(crate) struct JournalHead {
 impl From<&pb::Node> for Node {
     fn from(n: &pb::Node) -> Node {
         let m = n.manifest.clone().unwrap_or_default();
+        let unable = m.unable.map(|e| Unable { code: e.code, message: e.message, hint: e.hint });
         let capability = |c: pb::Capability| Capability {
             version: text(&c.version),
             path: text(&c.path),
@@ -122,6 +134,8 @@ impl From<&pb::Node> for Node {
             incarnation: text(&n.incarnation),
             last_seen_ms: time(n.last_seen_ms),
             journal: n.journal.as_ref().map(|j| JournalHead { size: j.size, leaf: j.leaf.clone() }),
+            audit: n.audit.as_ref().map(Into::into),
+            unable,
             registration: n.registration.as_ref().map(Into::into),
         }
     }

@@ -67,6 +67,7 @@ checks! {
     aggregates::a_conflict_writes_nothing,
     aggregates::everything_of_a_commit_is_read_back,
     aggregates::commits_are_read_in_order_and_from_a_revision,
+    aggregates::a_long_history_is_read_in_pages,
     aggregates::an_absent_aggregate_reads_as_empty,
     aggregates::last_is_the_last_commit,
     aggregates::a_commit_of_the_largest_size_fits_and_a_larger_one_is_refused,

@@ -57,6 +57,13 @@ pub trait EventLog: Send + Sync + 'static {
     /// `Corrupt`, `Backend`, `Timeout`.
     async fn read(&self, key: &Key, from: Rev) -> Result<Vec<Recorded>>;
 
+    /// As [`EventLog::read`], but at most `max` commits (at least 1): for histories that do not fit in memory. Go on from
+    /// the revision after the last one; an empty page is the end.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Backend`, `Timeout`.
+    async fn read_page(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>>;
+
     /// The aggregate's last commit. May lag, as [`EventLog::read`].
     ///
     /// # Errors

@@ -219,7 +219,11 @@ impl EventLog for EmbeddedLog {
 
     // Reading one aggregate is a few pages from the cache: a hop to another thread costs more.
     async fn read(&self, key: &Key, from: Rev) -> Result<Vec<Recorded>> {
-        self.store.read(key, from)
+        self.store.read(key, from, usize::MAX)
+    }
+
+    async fn read_page(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>> {
+        self.store.read(key, from, max.max(1))
     }
 
     async fn last(&self, key: &Key) -> Result<Option<Recorded>> {

@@ -289,10 +289,17 @@ impl EventLog for JetStreamLog {
     }
 
     async fn read(&self, key: &Key, from: Rev) -> Result<Vec<Recorded>> {
+        self.read_page(key, from, usize::MAX).await
+    }
+
+    async fn read_page(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>> {
         let (subject, mut out, mut at) = (key.subject(), Vec::new(), from);
         while let Some(next) = self.message(key, Which::Next(&subject, at)).await? {
             at = next.rev + 1;
             out.push(next);
+            if out.len() >= max {
+                break;
+            }
         }
         Ok(out)
     }

@@ -21,6 +21,7 @@
 //! Cortex has: there are no locks, leases or transactions over several aggregates here, and this
 //! crate never looks into the body of a commit.
 
+pub mod audit;
 mod contract;
 mod error;
 mod frame;

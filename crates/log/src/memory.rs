@@ -234,6 +234,12 @@ impl EventLog for MemoryLog {
         Ok(revs.filter_map(|rev| commits.get(rev).cloned()).collect())
     }
 
+    async fn read_page(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>> {
+        let mut all = self.read(key, from).await?;
+        all.truncate(max.max(1));
+        Ok(all)
+    }
+
     async fn last(&self, key: &Key) -> Result<Option<Recorded>> {
         Ok(self.read(key, 0).await?.pop())
     }

@@ -84,6 +84,17 @@ codes! {
     BadCwd = "CX-0405", Precondition, false, "name a directory that exists on the node", "The working directory cannot be used.";
     EnvForbidden = "CX-0406", Forbidden, false, "variables that change how programs load code cannot be set by a task", "The task sets an environment variable that the node does not accept.";
     NodeDiskLow = "CX-0407", Exhausted, true, "free space on the node", "The node has too little disk space to record what it would do.";
+    JournalUnwritable = "CX-1401", Unavailable, true, "look at the disk of the node (kernel log, mount options), then restart the agent", "The node's journal cannot be read or written.";
+    JournalDamaged = "CX-1402", Internal, false, "on the node: 'cortex-agent journal doctor', then 'cortex-agent journal recover'", "The node's journal is damaged.";
+    JournalRolledBack = "CX-1403", Precondition, false, "on the node: 'cortex-agent journal doctor', then 'cortex-agent journal recover'", "The node's journal is shorter or older than it once was.";
+    JournalForked = "CX-1404", Precondition, false, "find out which copy of the node is the right one, stop the other, then 'cortex-agent journal recover'", "The node's journal contradicts what its own key signed before.";
+    JournalOld = "CX-1405", Precondition, false, "run 'cortex-agent journal recover' on the node: it keeps the old journal and begins a new one that names it", "The journal was written by a version whose format is not kept on.";
+    JournalUnlinked = "CX-1406", Precondition, false, "stop the agent, put the file back or run 'cortex-agent journal recover', and start it again", "A file of the node's journal was deleted or replaced while in use.";
+    JournalLocked = "CX-1407", Precondition, true, "find the process that holds the journal (fuser, lsof) and end it", "Another process holds the node's journal.";
+    JournalDuplicate = "CX-1408", Precondition, false, "an attempt starts once; ask for a new attempt", "The journal has a record of this attempt already.";
+    JournalFloor = "CX-1409", Precondition, false, "on the node: 'cortex-agent journal doctor' compares the journal with the checkpoint", "The node's journal does not hold the checkpoint that came with the dispatch.";
+    JournalUnacked = "CX-1410", Unavailable, true, "find out why the mirror does not acknowledge the node's records", "Too many records of the node wait for the mirror's countersignature.";
+    JournalAck = "CX-1411", Forbidden, false, "look at the gateway: somebody between node and mirror changes what the mirror says", "An acknowledgement of the node's journal is not one.";
     Unauthenticated = "CX-0501", Unauthenticated, false, "pass the token: set CORTEX_DATA_DIR to the server's data directory", "The call carries no valid token.";
     Forbidden = "CX-0502", Forbidden, false, "ask an administrator for the permission", "The caller is known but may not do this.";
     TokenExpired = "CX-0503", Unauthenticated, false, "ask for a new token, or log in again", "The token's time is over.";
@@ -131,6 +142,9 @@ codes! {
     CannotConnect = "CX-0801", Unavailable, true, "start it with 'cortex up', or set CORTEX_DATA_DIR to the data directory of a running one", "The server cannot be reached.";
     BadTaskFile = "CX-0802", Invalid, false, "each line is one JSON object; nothing of the file was submitted", "A line of a task file cannot be read.";
     Usage = "CX-0803", Invalid, false, "see --help", "The command line is not valid.";
+    NoMirror = "CX-1501", Unavailable, true, "start one with 'cortex mirror', or 'cortex up' on one machine; nodes keep their journals until then", "No mirror answers, so nothing is countersigned at present.";
+    NoAudit = "CX-1502", NotFound, false, "list journals with 'cortex audit show'", "No such journal, record or audit in this workspace.";
+    AuditQuarantined = "CX-1503", Precondition, false, "look at the evidence with 'cortex audit show NODE', then 'cortex audit settle'", "The node's journal contradicts what was countersigned, so it gets no work.";
     Internal = "CX-0901", Internal, false, "this is a defect: please report it with the server's log", "Something happened that should not be possible.";
     Quarantined = "CX-0902", Internal, false, "its history breaks an invariant; see 'cortex task history' and report it", "The task's history is inconsistent, so nothing more is done with it.";
     SandboxUnavailable = "CX-1101", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor'", "The node cannot confine the process as its owner's policy demands; nothing was started.";

@@ -1,6 +1,7 @@
 //! What clients call: one file per call. It maps wire to model and back and never decides anything about a task itself.
 
 mod access;
+pub(crate) mod audit;
 mod backup;
 mod cancel;
 mod explain;
@@ -14,6 +15,7 @@ mod resolve;
 mod submit;
 mod watch;
 
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::housekeeping::Fullness;
 use crate::identity::{Identity, Principal};
@@ -41,6 +43,7 @@ pub type Backup = Arc<dyn Fn() -> BoxFuture<'static, Result<PathBuf, Fault>> + S
 pub(crate) struct Api {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) fullness: Arc<Fullness>,

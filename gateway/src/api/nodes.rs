@@ -44,6 +44,9 @@ impl Api {
             .collect();
         let more = nodes.len() > size;
         nodes.truncate(size);
+        for node in &mut nodes {
+            node.audit = self.audits.known(workspace.as_str(), &node.node);
+        }
         let next_page_token = match nodes.last() {
             Some(last) if more => last.node.clone(),
             _ => String::new(),
@@ -59,7 +62,10 @@ impl Api {
         let name = request.into_inner().node;
         let mut all = self.registered(workspace.as_str()).await;
         match all.remove(&name) {
-            Some(node) => Ok(pb::GetNodeResponse { node: Some(node) }),
+            Some(mut node) => {
+                node.audit = self.audits.known(workspace.as_str(), &node.node);
+                Ok(pb::GetNodeResponse { node: Some(node) })
+            }
             None => {
                 let shown: String = name.chars().take(64).collect();
                 Err(Fault::new(Code::NodeNotFound, format!("there is no node {shown:?}")))

@@ -27,6 +27,16 @@ pub fn permission(path: &str) -> Option<Permission> {
         | "/cortex.v1.Cortex/ExplainTask"
         | "/cortex.v1.Cortex/GetTaskHistory"
         | "/cortex.v1.Cortex/WatchTask" => Permission::ReadTasks,
+        "/cortex.v1.Audit/ListAuditLogs"
+        | "/cortex.v1.Audit/ReadAuditRecords"
+        | "/cortex.v1.Audit/ProveAuditRecord"
+        | "/cortex.v1.Audit/ListAuditFindings"
+        | "/cortex.v1.Audit/ListMirrorKeys" => Permission::ReadAudit,
+        // These show what tasks ran with, which their own history shows too.
+        "/cortex.v1.Audit/ReadAuditOpenings" | "/cortex.v1.Audit/GetTaskAudit" => {
+            Permission::ReadTasks
+        }
+        "/cortex.v1.Audit/SettleNodeAudit" => Permission::ManageNodes,
         "/cortex.v1.Cortex/CancelTask" => Permission::CancelTasks,
         "/cortex.v1.Cortex/ResolveTask" => Permission::ResolveTasks,
         "/cortex.v1.Cortex/ListNodes" | "/cortex.v1.Cortex/GetNode" => Permission::ReadNodes,

@@ -3,6 +3,7 @@
 //! `work`, so that heartbeats and control frames never stand behind a disk.
 
 use super::Shared;
+use super::audit::{self, Relay};
 use super::flow::Flow;
 use super::offers::Waiting;
 use crate::identity::Principal;
@@ -33,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Something slow that ended.
 pub(super) enum Done {
     /// The node was looked up and its subject is listened to.
-    Known(Result<(MessageStream, u64), Fault>),
+    Known(Result<super::peer::LookedUp, Fault>),
     Started {
         offer_id: u64,
         result: Result<Rev, LogError>,
@@ -61,6 +62,13 @@ pub(super) enum Done {
         result: Result<(), Fault>,
     },
     Replied,
+    /// The mirror answered what was relayed to it, or nobody did.
+    Relayed {
+        said: Box<cortex_tunnel::AuditUp>,
+        answer: Box<Result<pb::mirror_reply::Body, Fault>>,
+    },
+    /// It is time to say hello to the mirror again.
+    GreetMirror,
 }
 
 /// The agent behind the connection.
@@ -77,6 +85,10 @@ pub(super) struct Peer {
     /// It said that it goes away.
     pub(super) leaving: bool,
     pub(super) superseded: CancellationToken,
+    /// As last told to the agent and to schedulers.
+    pub(super) audit_standing: i32,
+    /// Its audit bars it from work.
+    pub(super) barred: bool,
 }
 
 /// See the module.
@@ -93,6 +105,7 @@ pub(super) struct Connection {
     pub(super) flows: HashMap<AttemptKey, Flow>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) next_id: u64,
+    pub(super) relay: Relay,
     /// Its node may not work any more.
     cut: bool,
 }
@@ -119,6 +132,7 @@ impl Connection {
             flows: HashMap::new(),
             work: FuturesUnordered::new(),
             next_id: 0,
+            relay: Relay::default(),
             cut: false,
         }
     }
@@ -171,6 +185,7 @@ impl Connection {
                 },
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
                 Some(m) = next(&mut self.requests) => self.request(m),
+                () = audit::changed(&mut self.relay.standing) => self.standing_changed(),
                 permit = out.reserve(), if full => match permit {
                     Ok(permit) => if let Some(frame) = self.end.poll_frame() { permit.send(Box::new(frame)) },
                     Err(_) => return "the transport is gone",
@@ -221,7 +236,7 @@ impl Connection {
         }
     }
 
-    fn node_name(&self) -> &str {
+    pub(super) fn node_name(&self) -> &str {
         self.peer.as_ref().map_or("", |p| p.node.as_str())
     }
 
@@ -293,6 +308,8 @@ impl Connection {
         match done {
             Done::Known(known) => self.known(known),
             Done::Replied => {}
+            Done::Relayed { said, answer } => self.relayed(*said, *answer),
+            Done::GreetMirror => self.greet_mirror(),
             Done::Started { offer_id, result } => match result {
                 Ok(rev) => {
                     self.end.go(offer_id, rev);

@@ -21,6 +21,15 @@ impl Connection {
         self.next_id += 1;
         let id = self.next_id;
         match request.body {
+            Some(Body::Offer(offer)) if self.relay.barred().is_some() => {
+                let error = self.relay.barred().as_ref().map(Into::into);
+                let task_id = offer.offer.map_or(String::new(), |offer| offer.task_id);
+                let reason = pb::BusyReason::Unable.into();
+                self.reply(
+                    m,
+                    Reply::Busy(pb::Busy { offer_id: 0, task_id, reason, slots_free: 0, error }),
+                );
+            }
             Some(Body::Offer(mut offer)) => {
                 let mut to_agent = offer.offer.take().unwrap_or_default();
                 let attempt = to_agent.attempt;
@@ -77,6 +86,10 @@ impl Connection {
             self.end.no_go(offer_id, None);
             return;
         };
+        if let Some(fault) = self.relay.barred() {
+            self.end.no_go(offer_id, Some((&fault).into()));
+            return;
+        }
         let by = Claimant {
             node: peer.node.clone(),
             incarnation: peer.incarnation.clone(),

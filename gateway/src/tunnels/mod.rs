@@ -9,6 +9,7 @@ mod offers;
 mod peer;
 mod reports;
 
+use crate::audit::Audits;
 use crate::config::Config;
 use crate::identity::{Identity, Principal};
 use crate::nodes::Nodes;
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) stop: CancellationToken,
@@ -64,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) tunnel: Arc<GatewayConfig>,
@@ -150,7 +153,8 @@ impl Tunnels {
     /// No connection yet.
     #[must_use]
     pub(crate) fn new(parts: Parts) -> Tunnels {
-        let Parts { identity, registry, tasks, nodes, log, config, stop, connections } = parts;
+        let Parts { identity, registry, tasks, nodes, audits, log, config, stop, connections } =
+            parts;
         let tunnel = GatewayConfig {
             heartbeat_ms: config.heartbeat_ms,
             dead_after_ms: config.dead_after_ms,
@@ -162,6 +166,7 @@ impl Tunnels {
             registry,
             tasks,
             nodes,
+            audits,
             log,
             config,
             tunnel: Arc::new(tunnel),

@@ -3,6 +3,7 @@
 
 use super::connection::{Connection, Done, Peer};
 use super::{Shared, Taken};
+use crate::audit::Standing;
 use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
@@ -75,6 +76,8 @@ impl Connection {
             journal: presence.journal.take().unwrap_or_default(),
             last_seen_ms: now,
             leaving: false,
+            audit_standing: 0,
+            barred: false,
             told: Arc::new(presence),
             superseded,
         })
@@ -113,16 +116,21 @@ impl Connection {
     }
 
     /// Welcomes the agent once offers for it are listened to.
-    pub(super) fn known(&mut self, known: Result<(MessageStream, u64), Fault>) {
+    pub(super) fn known(&mut self, known: Result<LookedUp, Fault>) {
         let Some(peer) = &mut self.peer else { return };
         match known {
-            Ok((requests, journal_seen)) => {
+            Ok(LookedUp { requests, journal_seen, standing }) => {
                 if peer.journal.size < journal_seen {
                     tracing::error!(node = %peer.node, has = peer.journal.size, seen = journal_seen,
                         "the node's journal is shorter than it was: it was rolled back or its disk lost data");
                     // Its word that something never started is not taken until it has grown again.
                     peer.journal.size = journal_seen;
                 }
+                peer.audit_standing = standing.borrow().standing;
+                self.stands(standing);
+                let barred = self.relay.barred().is_some();
+                let Some(peer) = &mut self.peer else { return };
+                peer.barred = barred;
                 self.requests = Some(requests);
                 let now = self.shared.tick();
                 if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
@@ -155,6 +163,9 @@ impl Connection {
             return;
         }
         (peer.slots, peer.slots_free) = (beat.slots, beat.slots_free);
+        if peer.barred {
+            return;
+        }
         let (before, after) = (peer.told.slots_free, beat.slots_free);
         let step = (beat.slots / 4).max(1);
         let told = peer.told.slots == beat.slots
@@ -171,14 +182,23 @@ impl Connection {
         (peer.slots, peer.slots_free, peer.leaving) = (0, 0, true);
         self.shared.nodes.changed(peer.tell());
     }
+
+    /// Tells everybody how the node stands now.
+    pub(super) fn announce(&mut self) {
+        let barred = self.relay.barred().is_some();
+        let Some(peer) = &mut self.peer else { return };
+        peer.barred = barred;
+        self.shared.nodes.changed(peer.tell());
+    }
 }
 
 impl Peer {
-    /// What is true of the node now, to be told to everybody.
+    /// What is true of the node now, to be told to everybody: one that its audit bars has no slots.
     pub(super) fn tell(&mut self) -> Arc<pb::NodePresence> {
+        let (slots, slots_free) = if self.barred { (0, 0) } else { (self.slots, self.slots_free) };
         self.told = Arc::new(pb::NodePresence {
-            slots: self.slots,
-            slots_free: self.slots_free,
+            slots,
+            slots_free,
             journal: Some(self.journal.clone()),
             last_seen_ms: self.last_seen_ms,
             ..(*self.told).clone()
@@ -187,17 +207,28 @@ impl Peer {
     }
 }
 
+/// What is known of a node before it is welcomed.
+pub(super) struct LookedUp {
+    requests: MessageStream,
+    /// How long its journal was when last seen.
+    journal_seen: u64,
+    standing: Standing,
+}
+
 /// Listens for offers and looks up how long the node's journal has been.
 async fn look_up(
     shared: &Shared,
     subject: &str,
     key: &str,
     incarnation: &str,
-) -> Result<(MessageStream, u64), Fault> {
+) -> Result<LookedUp, Fault> {
     let fault = |e: LogError| crate::status::log_fault(&e);
     let requests = shared.log.subscribe(subject).await.map_err(fault)?;
     let known = shared.log.kv_get(NODES_BUCKET, key).await.map_err(fault)?;
     let known = known.and_then(|e| pb::NodePresence::decode(e.value).ok());
     let same_life = known.filter(|p| p.incarnation == incarnation);
-    Ok((requests, same_life.and_then(|p| p.journal).map_or(0, |j| j.size)))
+    let journal_seen = same_life.and_then(|p| p.journal).map_or(0, |j| j.size);
+    let (workspace, node) = key.split_once('.').unwrap_or_default();
+    let standing = shared.audits.standing(workspace, node).await.map_err(fault)?;
+    Ok(LookedUp { requests, journal_seen, standing })
 }

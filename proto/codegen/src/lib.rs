@@ -6,7 +6,7 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 
 /// The contract's files, relative to the `proto` folder.
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "cortex/v1/task.proto",
     "cortex/v1/event.proto",
     "cortex/v1/agent.proto",
@@ -14,6 +14,8 @@ const FILES: [&str; 7] = [
     "cortex/v1/dispatch.proto",
     "cortex/v1/registry.proto",
     "cortex/v1/identity.proto",
+    "cortex/v1/mirror.proto",
+    "cortex/v1/audit.proto",
 ];
 
 /// The folder `proto` of this checkout.
@@ -41,6 +43,9 @@ pub fn generate(out: &Path) -> Result<()> {
         .bytes(".cortex.v1.OutputChunk.data")
         .bytes(".cortex.v1.AuditBatch.records")
         .bytes(".cortex.v1.AuditOpenings.openings")
+        .bytes(".cortex.v1.AuditStored.records")
+        .bytes(".cortex.v1.ReadAuditRecordsResponse.records")
+        .bytes(".cortex.v1.ReadAuditOpeningsResponse.openings")
         .compile_fds(descriptors)
         .context("generating Rust")
 }

@@ -976,6 +976,10 @@ pub struct Manifest {
     /// Version of the system's kernel; for people.
     #[prost(string, tag = "8")]
     pub kernel: ::prost::alloc::string::String,
+    /// Why the node takes no work at present, for example because its journal cannot be written; absent when it does.
+    /// Said anew, with a new hello, when it changes.
+    #[prost(message, optional, tag = "20")]
+    pub unable: ::core::option::Option<Error>,
 }
 /// One ability of a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2050,6 +2054,400 @@ pub mod agent_gateway_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A batch of a journal's records, as it was verified. One commit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditStored {
+    /// Number of the first record.
+    #[prost(uint64, tag = "1")]
+    pub first_seq: u64,
+    /// Number of records, at least 1.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// How `records` is written.
+    #[prost(enumeration = "AuditEncoding", tag = "3")]
+    pub encoding: i32,
+    /// The records' bytes as the node wrote them; they are what is hashed.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub records: ::prost::bytes::Bytes,
+    /// The node's checkpoint of size `first_seq` + `count`.
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
+    /// The newest cosigned checkpoint when this was stored; empty when there was none.
+    #[prost(string, tag = "6")]
+    pub cosigned_note: ::prost::alloc::string::String,
+}
+/// Something that a mirror found or was told about a node's audit. One commit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditNodeCommit {
+    /// Position of this commit in the node's history: 1, 2, 3... without a gap.
+    #[prost(uint64, tag = "1")]
+    pub n: u64,
+    /// In the order in which they happened; at least one.
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<AuditNodeEvent>,
+    /// Workspace of the node.
+    #[prost(string, tag = "3")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+    /// Mirror's clock, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+}
+/// Something that happened to a node's audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditNodeEvent {
+    #[prost(oneof = "audit_node_event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub kind: ::core::option::Option<audit_node_event::Kind>,
+}
+/// Nested message and enum types in `AuditNodeEvent`.
+pub mod audit_node_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        LogOpened(super::AuditLogOpened),
+        #[prost(message, tag = "2")]
+        Suspected(super::AuditSuspected),
+        #[prost(message, tag = "3")]
+        Quarantined(super::AuditQuarantined),
+        #[prost(message, tag = "4")]
+        Settled(super::AuditSettled),
+        #[prost(message, tag = "5")]
+        LogRetired(super::AuditLogRetired),
+        #[prost(message, tag = "6")]
+        Unrecorded(super::AuditUnrecorded),
+        #[prost(message, tag = "7")]
+        Recorded(super::AuditRecorded),
+        #[prost(message, tag = "8")]
+        Undispatched(super::AuditUndispatched),
+    }
+}
+/// The node uploads this journal from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLogOpened {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Key that signs its checkpoints.
+    #[prost(string, tag = "2")]
+    pub vkey: ::prost::alloc::string::String,
+    /// The journal it says it follows; empty when it names none.
+    #[prost(string, tag = "3")]
+    pub predecessor: ::prost::alloc::string::String,
+}
+/// Something is missing or was invalid; a person should look.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSuspected {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// What was found, for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// The record it is about.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+/// Two histories, or a rolled back one: the node gets no work.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditQuarantined {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Fork, rollback or wrong key.
+    #[prost(enumeration = "AuditRejectCode", tag = "2")]
+    pub code: i32,
+    /// What was found, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The first record that differs, where it is known.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// Signed notes that contradict each other: evidence that anybody can check.
+    #[prost(string, repeated, tag = "5")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Records of the branch that was refused, as it was sent, from `records_first_seq` on.
+    #[prost(bytes = "vec", tag = "6")]
+    pub records: ::prost::alloc::vec::Vec<u8>,
+    /// Number of the first of them.
+    #[prost(uint64, tag = "7")]
+    pub records_first_seq: u64,
+}
+/// An operator looked and settled it: suspicion and quarantine end, open findings are closed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSettled {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The journal is closed: nothing more of it is taken.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLogRetired {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Its cosigned size.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// The journal that follows; empty when there is none.
+    #[prost(string, tag = "3")]
+    pub successor: ::prost::alloc::string::String,
+    /// Who closed it; absent when its successor did.
+    #[prost(message, optional, tag = "4")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// An attempt was dispatched, and the journal shows neither intent nor refusal of it within the deadline.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditUnrecorded {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+    /// Revision of Started.
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
+    /// When it was dispatched, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub started_at_ms: u64,
+    /// The life of the journal that claimed it.
+    #[prost(string, tag = "5")]
+    pub incarnation: ::prost::alloc::string::String,
+}
+/// The record of an attempt that had been listed as unrecorded came after all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRecorded {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
+/// The journal shows an intent for an attempt that was not dispatched to this node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditUndispatched {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// `<task>/<attempt>`, as the record says.
+    #[prost(string, tag = "3")]
+    pub cmd: ::prost::alloc::string::String,
+}
+/// What a mirror's key signed last for a journal. Value of CX_MIRROR, replaced under a fence before each cosignature.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSigned {
+    /// 64 hex digits.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Size that is cosigned.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// Its root, 32 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// When, seconds since 1970: with the key it makes the same cosignature again.
+    #[prost(uint64, tag = "4")]
+    pub time_s: u64,
+    /// The node's note of that size.
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
+    /// Revision of the batch that ends there.
+    #[prost(uint64, tag = "6")]
+    pub stored_revision: u64,
+}
+/// What gateways must know of a node's audit. Value of CX_AUDIT; rebuilt by the mirror.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeAudit {
+    /// Workspace of the node.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Its current journal, 64 hex digits; empty when it never uploaded one.
+    #[prost(string, tag = "3")]
+    pub log: ::prost::alloc::string::String,
+    /// Where the node stands.
+    #[prost(enumeration = "AuditStanding", tag = "4")]
+    pub standing: i32,
+    /// Why, for people; empty when active.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// The newest cosigned checkpoint of that journal: the floor of every dispatch. Empty when there is none.
+    #[prost(string, tag = "6")]
+    pub cosigned_note: ::prost::alloc::string::String,
+    /// Its size.
+    #[prost(uint64, tag = "7")]
+    pub cosigned_size: u64,
+    /// When it was cosigned, Unix milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub cosigned_at_ms: u64,
+    /// Records that are stored.
+    #[prost(uint64, tag = "9")]
+    pub stored: u64,
+    /// Notes that prove a quarantine.
+    #[prost(string, repeated, tag = "10")]
+    pub evidence_notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Attempts that were dispatched and not recorded.
+    #[prost(uint32, tag = "11")]
+    pub unrecorded: u32,
+    /// Intents of attempts that were never dispatched.
+    #[prost(uint32, tag = "12")]
+    pub undispatched: u32,
+}
+/// Says that a mirror lives.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorHeartbeat {
+    /// Name of the mirror.
+    #[prost(string, tag = "1")]
+    pub mirror: ::prost::alloc::string::String,
+    /// Its verifier key.
+    #[prost(string, tag = "2")]
+    pub vkey: ::prost::alloc::string::String,
+}
+/// What a gateway relays, or asks, of a mirror.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorRequest {
+    /// Workspace of the node.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node; for questions it may be empty: all.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// First 32 hex digits of the journal's id.
+    #[prost(string, tag = "3")]
+    pub log: ::prost::alloc::string::String,
+    /// Gateway that asks; for logs.
+    #[prost(string, tag = "4")]
+    pub gateway: ::prost::alloc::string::String,
+    #[prost(oneof = "mirror_request::Body", tags = "10, 11, 12, 13, 14, 15, 16")]
+    pub body: ::core::option::Option<mirror_request::Body>,
+}
+/// Nested message and enum types in `MirrorRequest`.
+pub mod mirror_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "10")]
+        Hello(super::AuditHello),
+        #[prost(message, tag = "11")]
+        Batch(super::AuditBatch),
+        #[prost(message, tag = "12")]
+        Openings(super::AuditOpenings),
+        #[prost(message, tag = "13")]
+        Evidence(super::AuditEvidence),
+        #[prost(message, tag = "14")]
+        Find(super::MirrorFind),
+        #[prost(message, tag = "15")]
+        Settle(super::MirrorSettle),
+        #[prost(message, tag = "16")]
+        Locate(super::MirrorLocate),
+    }
+}
+/// The mirror's answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MirrorReply {
+    #[prost(oneof = "mirror_reply::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15")]
+    pub body: ::core::option::Option<mirror_reply::Body>,
+}
+/// Nested message and enum types in `MirrorReply`.
+pub mod mirror_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        State(super::AuditState),
+        #[prost(message, tag = "2")]
+        Ack(super::AuditAck),
+        #[prost(message, tag = "3")]
+        Resend(super::AuditResend),
+        #[prost(message, tag = "4")]
+        Reject(super::AuditReject),
+        #[prost(message, tag = "5")]
+        OpeningsAck(super::AuditOpeningsAck),
+        #[prost(message, tag = "6")]
+        EvidenceAck(super::AuditEvidenceAck),
+        #[prost(message, tag = "7")]
+        Found(super::MirrorFound),
+        #[prost(message, tag = "8")]
+        Settled(super::MirrorSettled),
+        #[prost(message, tag = "9")]
+        Located(super::MirrorLocated),
+        #[prost(message, tag = "15")]
+        Error(super::Error),
+    }
+}
+/// Which records are about this task?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorFind {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+}
+/// Records about a task.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MirrorFound {
+    /// In the order of journals and numbers, at most 64.
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<MirrorRecord>,
+}
+/// Where a record stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorRecord {
+    /// First 32 hex digits of the journal's id.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Number of the attempt it is about.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+}
+/// Ends suspicion and quarantine of a node, or closes a journal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSettle {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub by: ::core::option::Option<Actor>,
+    /// Why.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// The journal to close, 64 hex digits; empty: settle the node.
+    #[prost(string, tag = "3")]
+    pub retire_log: ::prost::alloc::string::String,
+}
+/// It is durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorSettled {
+    /// The node as it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeAudit>,
+}
+/// Where in the log does the batch with this record begin?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorLocate {
+    /// The record.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+/// A revision to read the journal's commits from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MirrorLocated {
+    /// The revision of the batch that holds the record.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
 /// One to n events of one node or token, appended together or not at all.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegistryCommit {
@@ -2812,6 +3210,9 @@ pub struct Node {
     /// What the registry knows of it.
     #[prost(message, optional, tag = "13")]
     pub registration: ::core::option::Option<Registration>,
+    /// How its audit stands; absent while it never uploaded its journal.
+    #[prost(message, optional, tag = "30")]
+    pub audit: ::core::option::Option<NodeAudit>,
 }
 /// Asks for a page of nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5931,6 +6332,1078 @@ pub mod access_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "cortex.v1.Access";
     impl<T> tonic::server::NamedService for AccessServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Asks for journals.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditLogsRequest {
+    /// Only of this node; empty: of all.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
+/// Journals.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditLogsResponse {
+    /// By node, the current journal of each first.
+    #[prost(message, repeated, tag = "1")]
+    pub logs: ::prost::alloc::vec::Vec<AuditLog>,
+}
+/// A journal as the mirror sees it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLog {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// 64 hex digits.
+    #[prost(string, tag = "2")]
+    pub log: ::prost::alloc::string::String,
+    /// Key that signs its checkpoints.
+    #[prost(string, tag = "3")]
+    pub vkey: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "AuditStanding", tag = "4")]
+    pub standing: i32,
+    /// Why, for people; empty when active.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Records that are stored; only of the current journal.
+    #[prost(uint64, tag = "6")]
+    pub stored: u64,
+    /// The newest cosigned checkpoint; only of the current journal.
+    #[prost(string, tag = "7")]
+    pub cosigned_note: ::prost::alloc::string::String,
+    /// It is the one the node writes now.
+    #[prost(bool, tag = "8")]
+    pub current: bool,
+    /// The journal it follows; empty when it names none.
+    #[prost(string, tag = "9")]
+    pub predecessor: ::prost::alloc::string::String,
+}
+/// Asks for records.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadAuditRecordsRequest {
+    /// 64 or 32 hex digits of the journal's id.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// First record wanted.
+    #[prost(uint64, tag = "2")]
+    pub from_seq: u64,
+    /// Behind the last record wanted; 0: to the end.
+    #[prost(uint64, tag = "3")]
+    pub to_seq: u64,
+    /// Go on with what comes.
+    #[prost(bool, tag = "4")]
+    pub follow: bool,
+}
+/// Consecutive records.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadAuditRecordsResponse {
+    /// Number of the first.
+    #[prost(uint64, tag = "1")]
+    pub first_seq: u64,
+    /// Number of records.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// Their bytes as stored, each followed by a line feed.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub records: ::prost::bytes::Bytes,
+    /// The node's checkpoint that came with them.
+    #[prost(string, tag = "4")]
+    pub note: ::prost::alloc::string::String,
+    /// The newest cosigned checkpoint that was known when they were stored, or, in the last message before following, the newest
+    /// there is.
+    #[prost(string, tag = "5")]
+    pub cosigned_note: ::prost::alloc::string::String,
+}
+/// Asks for openings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadAuditOpeningsRequest {
+    /// 64 or 32 hex digits of the journal's id.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// First record.
+    #[prost(uint64, tag = "2")]
+    pub from_seq: u64,
+    /// Behind the last record; 0: to the end.
+    #[prost(uint64, tag = "3")]
+    pub to_seq: u64,
+}
+/// Openings of consecutive records.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadAuditOpeningsResponse {
+    /// Lines "<seq> <opening>".
+    #[prost(bytes = "bytes", tag = "1")]
+    pub openings: ::prost::bytes::Bytes,
+}
+/// Asks for a proof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveAuditRecordRequest {
+    /// 64 or 32 hex digits of the journal's id.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+/// A record and what proves it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveAuditRecordResponse {
+    /// The record's bytes, without line feed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    /// A .tlog-proof: its number, the path in the tree, and a cosigned checkpoint (docs/journal-format.md).
+    #[prost(string, tag = "2")]
+    pub proof: ::prost::alloc::string::String,
+}
+/// Asks for findings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditFindingsRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
+/// A node's audit history.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditFindingsResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub commits: ::prost::alloc::vec::Vec<AuditNodeCommit>,
+    /// As it stands now.
+    #[prost(message, optional, tag = "2")]
+    pub node: ::core::option::Option<NodeAudit>,
+}
+/// Asks for the records about a task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTaskAuditRequest {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// With openings.
+    #[prost(bool, tag = "2")]
+    pub openings: bool,
+}
+/// Records about a task.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetTaskAuditResponse {
+    /// In the order of journals and numbers.
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<TaskAuditRecord>,
+}
+/// One record about a task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskAuditRecord {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// First 32 hex digits of the journal's id.
+    #[prost(string, tag = "2")]
+    pub log: ::prost::alloc::string::String,
+    /// The record.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// Its bytes, without line feed.
+    #[prost(bytes = "vec", tag = "4")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+    /// Proof under the newest cosigned checkpoint; empty while none covers it.
+    #[prost(string, tag = "5")]
+    pub proof: ::prost::alloc::string::String,
+    /// Openings of its commitments, where asked for, permitted and not erased.
+    #[prost(string, repeated, tag = "6")]
+    pub openings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Settles what was found about a node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleNodeAuditRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Close this journal, 64 hex digits; empty: end suspicion and quarantine of the node.
+    #[prost(string, tag = "2")]
+    pub retire_log: ::prost::alloc::string::String,
+    /// Why; required.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Who.
+    #[prost(message, optional, tag = "4")]
+    pub actor: ::core::option::Option<Actor>,
+}
+/// It is durable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleNodeAuditResponse {
+    /// The node as it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeAudit>,
+}
+/// Asks for the mirrors' keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMirrorKeysRequest {}
+/// Keys of mirrors.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMirrorKeysResponse {
+    /// Verifier keys.
+    #[prost(string, repeated, tag = "1")]
+    pub vkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod audit_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Spoken by gateways; called by clients.
+    #[derive(Debug, Clone)]
+    pub struct AuditClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AuditClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AuditClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AuditClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Journals of the workspace's nodes, as the mirror sees them.
+        pub async fn list_audit_logs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditLogsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditLogsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ListAuditLogs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ListAuditLogs"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A journal's records as they are stored, in order.
+        pub async fn read_audit_records(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadAuditRecordsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadAuditRecordsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ReadAuditRecords",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ReadAuditRecords"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Openings of a journal's records.
+        pub async fn read_audit_openings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadAuditOpeningsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadAuditOpeningsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ReadAuditOpenings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ReadAuditOpenings"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Proof that a record is under the newest cosigned checkpoint.
+        pub async fn prove_audit_record(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProveAuditRecordRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProveAuditRecordResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ProveAuditRecord",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ProveAuditRecord"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What was found about nodes: their history, with the evidence of every quarantine.
+        pub async fn list_audit_findings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditFindingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditFindingsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ListAuditFindings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ListAuditFindings"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The records about a task, with proofs and, for whoever may read tasks, openings.
+        pub async fn get_task_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetTaskAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetTaskAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/GetTaskAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "GetTaskAudit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends suspicion and quarantine of a node, or closes one of its journals.
+        pub async fn settle_node_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleNodeAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleNodeAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/SettleNodeAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "SettleNodeAudit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Keys of the mirrors that are at work. For convenience; an auditor gets them elsewhere.
+        pub async fn list_mirror_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMirrorKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMirrorKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Audit/ListMirrorKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Audit", "ListMirrorKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod audit_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AuditServer.
+    #[async_trait]
+    pub trait Audit: std::marker::Send + std::marker::Sync + 'static {
+        /// Journals of the workspace's nodes, as the mirror sees them.
+        async fn list_audit_logs(
+            &self,
+            request: tonic::Request<super::ListAuditLogsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditLogsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ReadAuditRecords method.
+        type ReadAuditRecordsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::ReadAuditRecordsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A journal's records as they are stored, in order.
+        async fn read_audit_records(
+            &self,
+            request: tonic::Request<super::ReadAuditRecordsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ReadAuditRecordsStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ReadAuditOpenings method.
+        type ReadAuditOpeningsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::ReadAuditOpeningsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Openings of a journal's records.
+        async fn read_audit_openings(
+            &self,
+            request: tonic::Request<super::ReadAuditOpeningsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ReadAuditOpeningsStream>,
+            tonic::Status,
+        >;
+        /// Proof that a record is under the newest cosigned checkpoint.
+        async fn prove_audit_record(
+            &self,
+            request: tonic::Request<super::ProveAuditRecordRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProveAuditRecordResponse>,
+            tonic::Status,
+        >;
+        /// What was found about nodes: their history, with the evidence of every quarantine.
+        async fn list_audit_findings(
+            &self,
+            request: tonic::Request<super::ListAuditFindingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditFindingsResponse>,
+            tonic::Status,
+        >;
+        /// The records about a task, with proofs and, for whoever may read tasks, openings.
+        async fn get_task_audit(
+            &self,
+            request: tonic::Request<super::GetTaskAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetTaskAuditResponse>,
+            tonic::Status,
+        >;
+        /// Ends suspicion and quarantine of a node, or closes one of its journals.
+        async fn settle_node_audit(
+            &self,
+            request: tonic::Request<super::SettleNodeAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleNodeAuditResponse>,
+            tonic::Status,
+        >;
+        /// Keys of the mirrors that are at work. For convenience; an auditor gets them elsewhere.
+        async fn list_mirror_keys(
+            &self,
+            request: tonic::Request<super::ListMirrorKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMirrorKeysResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Spoken by gateways; called by clients.
+    #[derive(Debug)]
+    pub struct AuditServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AuditServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuditServer<T>
+    where
+        T: Audit,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/cortex.v1.Audit/ListAuditLogs" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditLogsSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::ListAuditLogsRequest>
+                    for ListAuditLogsSvc<T> {
+                        type Response = super::ListAuditLogsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditLogsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::list_audit_logs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditLogsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/ReadAuditRecords" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadAuditRecordsSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::ServerStreamingService<
+                        super::ReadAuditRecordsRequest,
+                    > for ReadAuditRecordsSvc<T> {
+                        type Response = super::ReadAuditRecordsResponse;
+                        type ResponseStream = T::ReadAuditRecordsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadAuditRecordsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::read_audit_records(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadAuditRecordsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/ReadAuditOpenings" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadAuditOpeningsSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::ServerStreamingService<
+                        super::ReadAuditOpeningsRequest,
+                    > for ReadAuditOpeningsSvc<T> {
+                        type Response = super::ReadAuditOpeningsResponse;
+                        type ResponseStream = T::ReadAuditOpeningsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadAuditOpeningsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::read_audit_openings(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadAuditOpeningsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/ProveAuditRecord" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProveAuditRecordSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::ProveAuditRecordRequest>
+                    for ProveAuditRecordSvc<T> {
+                        type Response = super::ProveAuditRecordResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProveAuditRecordRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::prove_audit_record(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProveAuditRecordSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/ListAuditFindings" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditFindingsSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::ListAuditFindingsRequest>
+                    for ListAuditFindingsSvc<T> {
+                        type Response = super::ListAuditFindingsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditFindingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::list_audit_findings(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditFindingsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/GetTaskAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetTaskAuditSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::GetTaskAuditRequest>
+                    for GetTaskAuditSvc<T> {
+                        type Response = super::GetTaskAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetTaskAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::get_task_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetTaskAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/SettleNodeAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleNodeAuditSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::SettleNodeAuditRequest>
+                    for SettleNodeAuditSvc<T> {
+                        type Response = super::SettleNodeAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleNodeAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::settle_node_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleNodeAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Audit/ListMirrorKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMirrorKeysSvc<T: Audit>(pub Arc<T>);
+                    impl<
+                        T: Audit,
+                    > tonic::server::UnaryService<super::ListMirrorKeysRequest>
+                    for ListMirrorKeysSvc<T> {
+                        type Response = super::ListMirrorKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMirrorKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Audit>::list_mirror_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMirrorKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AuditServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "cortex.v1.Audit";
+    impl<T> tonic::server::NamedService for AuditServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

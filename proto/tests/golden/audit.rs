@@ -1,7 +1,8 @@
-//! Examples of what travels about the node's journal, and of dispatches that carry its floor.
+//! Examples of what travels about the node's journal: uploads, answers, dispatches that carry its floor, and a node that
+//! takes no work because of it.
 
 use crate::examples::{Example, example};
-use crate::values::{SESSION, TASK};
+use crate::values::{SESSION, TASK, error};
 use cortex_proto::v1::*;
 use prost::bytes::Bytes;
 
@@ -13,7 +14,95 @@ const NOTE: &str = "cortex.example/audit/n1/b00459f4f810eea4976b6241f2e12c0a\n5\
 pub(crate) fn examples() -> Vec<Example> {
     let mut all = up();
     all.extend(down());
+    all.extend(kept());
     all
+}
+
+/// A commit with every event there is.
+fn node_commit() -> AuditNodeCommit {
+    use audit_node_event::Kind;
+    let by = Some(Actor { kind: ActorKind::Human.into(), id: "ada".into(), ..Actor::default() });
+    let kinds = vec![
+        Kind::LogOpened(AuditLogOpened {
+            log: LOG.into(),
+            vkey: "v".into(),
+            predecessor: LOG.into(),
+        }),
+        Kind::Suspected(AuditSuspected { log: LOG.into(), reason: "invalid".into(), seq: 4 }),
+        Kind::Quarantined(AuditQuarantined {
+            log: LOG.into(),
+            code: AuditRejectCode::Rollback.into(),
+            reason: "rolled back".into(),
+            seq: 4,
+            notes: vec![NOTE.into()],
+            records: b"{}\n".to_vec(),
+            records_first_seq: 3,
+        }),
+        Kind::Settled(AuditSettled { by: by.clone(), reason: "restored".into() }),
+        Kind::LogRetired(AuditLogRetired {
+            log: LOG.into(),
+            size: 5,
+            successor: LOG.into(),
+            by,
+            reason: "rekey".into(),
+        }),
+        Kind::Unrecorded(AuditUnrecorded {
+            task_id: TASK.into(),
+            attempt: 2,
+            fence: 18,
+            started_at_ms: 1_760_000_000_000,
+            incarnation: "b00459f4f810eea4976b6241f2e12c0a".into(),
+        }),
+        Kind::Recorded(AuditRecorded { task_id: TASK.into(), attempt: 2 }),
+        Kind::Undispatched(AuditUndispatched { log: LOG.into(), seq: 4, cmd: format!("{TASK}/2") }),
+    ];
+    AuditNodeCommit {
+        n: 3,
+        events: kinds.into_iter().map(|kind| AuditNodeEvent { kind: Some(kind) }).collect(),
+        workspace: "default".into(),
+        node: "desk-1".into(),
+        at_ms: 1_760_000_000_500,
+    }
+}
+
+/// What the mirror keeps in the log.
+fn kept() -> Vec<Example> {
+    let stored = AuditStored {
+        first_seq: 5,
+        count: 2,
+        encoding: AuditEncoding::Ndjson.into(),
+        records: Bytes::from_static(b"{\"seq\":5}\n{\"seq\":6}\n"),
+        note: NOTE.into(),
+        cosigned_note: NOTE.into(),
+    };
+    let signed = MirrorSigned {
+        log: LOG.into(),
+        size: 5,
+        root: vec![7; 32],
+        time_s: 1_760_000_000,
+        note: NOTE.into(),
+        stored_revision: 12,
+    };
+    let audit = NodeAudit {
+        workspace: "default".into(),
+        node: "desk-1".into(),
+        log: LOG.into(),
+        standing: AuditStanding::Quarantined.into(),
+        reason: "rolled back".into(),
+        cosigned_note: NOTE.into(),
+        cosigned_size: 5,
+        cosigned_at_ms: 1_760_000_000_000,
+        stored: 9,
+        evidence_notes: vec![NOTE.into()],
+        unrecorded: 1,
+        undispatched: 2,
+    };
+    vec![
+        example("audit-stored", stored),
+        example("audit-node-commit", node_commit()),
+        example("mirror-signed", signed),
+        example("node-audit", audit),
+    ]
 }
 
 fn up() -> Vec<Example> {
@@ -44,7 +133,10 @@ fn up() -> Vec<Example> {
     };
     let evidence =
         AuditEvidence { id: 5, notes: vec![NOTE.into()], reason: "another root at 5".into() };
+    let unable = Manifest { unable: Some(error()), ..Manifest::default() };
+    let unable = Hello { manifest: Some(unable), ..Hello::default() };
     vec![
+        agent("agent-hello-unable", Body::Hello(unable)),
         agent("agent-audit-hello", Body::AuditHello(hello)),
         agent("agent-audit-batch", Body::AuditBatch(batch)),
         agent("agent-audit-openings", Body::AuditOpenings(openings)),

@@ -131,6 +131,7 @@ fn hello() -> Hello {
             capabilities: vec![python],
             labels: BTreeMap::from([("site".into(), "home".into())]),
             kernel: "6.1.0".into(),
+            unable: None,
         }),
         journal: Some(journal_head()),
         attempts: vec![KnownAttempt {

@@ -1,7 +1,7 @@
 //! `cortex node show`.
 
 use crate::client::required;
-use crate::commands::Session;
+use crate::commands::{Session, audit};
 use crate::error::CliError;
 use crate::words::{safe, time};
 use crate::{render, view};
@@ -53,6 +53,21 @@ fn describe(n: &pb::Node) -> Vec<String> {
     }
     if let Some(j) = &n.journal {
         out.push(format!("journal  {} entries, head {}", j.size, safe(&j.leaf)));
+    }
+    if let Some(a) = &n.audit {
+        let why =
+            if a.reason.is_empty() { String::new() } else { format!(": {}", safe(&a.reason)) };
+        out.push(format!("audit    {}{why}", audit::standing(a.standing)));
+        out.push(format!(
+            "mirror   has {} records, countersigned {} of them at {}",
+            a.stored,
+            a.cosigned_size,
+            time(a.cosigned_at_ms)
+        ));
+    }
+    if let Some(e) = &m.unable {
+        out.push(format!("UNABLE   takes no work: {} {}", safe(&e.code), safe(&e.message)));
+        out.push(format!("         {}", safe(&e.hint)));
     }
     out.extend(m.labels.iter().map(|(k, v)| format!("label    {}={}", safe(k), safe(v))));
     out.extend(m.capabilities.iter().map(|c| {
@@ -107,6 +122,12 @@ mod tests {
                 kernel: "6.1".into(),
                 capabilities: vec![pb::Capability { name: "shell".into(), ..Default::default() }],
                 labels: [("rack".to_owned(), "b".to_owned())].into(),
+                unable: Some(pb::Error {
+                    code: "CX-1402".into(),
+                    message: "the journal is damaged".into(),
+                    hint: "recover it".into(),
+                    ..pb::Error::default()
+                }),
             }),
             ..Default::default()
         };
@@ -118,6 +139,8 @@ mod tests {
                 "size     2 cpus, 8192 MiB of memory",
                 "slots    3 free of 4",
                 "agent    0.1.0, journal abc",
+                "UNABLE   takes no work: CX-1402 the journal is damaged",
+                "         recover it",
                 "label    rack=b",
                 "has      shell",
             ]

@@ -1,20 +1,32 @@
 //! `cortex task show`: one task in plain words.
 
 use crate::client;
-use crate::commands::Session;
+use crate::commands::{Session, audit};
 use crate::error::CliError;
 use crate::words::{self, safe, time};
 use crate::{duration, render, view};
 use cortex_model::proto as pb;
+use serde::Serialize;
 
 /// Prints one task.
 pub(crate) async fn run(session: &Session, id: &str) -> Result<(), CliError> {
     let id = client::task_id(id)?;
-    let task = session.connect().await?.task(&id).await?;
+    let client = session.connect().await?;
+    let task = client.task(&id).await?;
+    let story = if task.attempt > 0 { audit::of_task(&client, &id).await? } else { Vec::new() };
     if session.json() {
-        return render::json(&view::Task::from(&task));
+        return render::json(&Shown { task: view::Task::from(&task), audit: story });
     }
-    describe(&task).iter().try_for_each(|l| render::line(l))
+    describe(&task).iter().try_for_each(|l| render::line(l))?;
+    audit::tell(&story).iter().try_for_each(|l| render::line(l))
+}
+
+/// A task, and what the journals of the nodes that took it say about it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    task: view::Task,
+    audit: Vec<audit::Told>,
 }
 
 fn describe(t: &pb::Task) -> Vec<String> {

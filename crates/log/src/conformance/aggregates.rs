@@ -106,6 +106,23 @@ pub(super) async fn commits_are_read_in_order_and_from_a_revision(b: &mut Bench)
     equal("behind the end", log.read(&key, all[4].rev + 1).await?, vec![])
 }
 
+pub(super) async fn a_long_history_is_read_in_pages(b: &mut Bench) -> Outcome {
+    let (log, key) = (b.log()?, b.key("a")?);
+    let mut last = log.append(&key, Expect::Absent, commit(1, "x")).await?;
+    for n in 2..=5 {
+        last = log.append(&key, Expect::At(last), commit(n, "y")).await?;
+    }
+    let (mut read, mut from) = (Vec::new(), 0);
+    loop {
+        let page = log.read_page(&key, from, 2).await?;
+        holds("a page is not larger than asked for", page.len() <= 2)?;
+        let Some(end) = page.last() else { break };
+        from = end.rev + 1;
+        read.extend(page.iter().map(|recorded| recorded.commit.n));
+    }
+    equal("all of it, in order", read, vec![1, 2, 3, 4, 5])
+}
+
 pub(super) async fn an_absent_aggregate_reads_as_empty(b: &mut Bench) -> Outcome {
     let (log, key) = (b.log()?, b.key("a")?);
     equal("history", log.read(&key, 0).await?, vec![])?;

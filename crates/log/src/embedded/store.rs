@@ -145,15 +145,15 @@ impl Store {
         self.rings[space.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits of an aggregate from `from` on.
-    pub(super) fn read(&self, key: &Key, from: Rev) -> Result<Vec<Recorded>> {
+    /// Commits of an aggregate from `from` on, at most `max`.
+    pub(super) fn read(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>> {
         let subject = key.subject();
         let read = self.db.begin_read().map_err(read_error)?;
         let index = read.open_table(INDEX).map_err(read_error)?;
         let commits = read.open_table(COMMITS).map_err(read_error)?;
         let mut out = Vec::new();
         let of_key = (subject.as_str(), from)..=(subject.as_str(), u64::MAX);
-        for entry in index.range(of_key).map_err(read_error)? {
+        for entry in index.range(of_key).map_err(read_error)?.take(max) {
             let rev = entry.map_err(read_error)?.0.value().1;
             out.push(commit_at(&commits, key.space(), rev)?);
         }

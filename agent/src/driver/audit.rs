@@ -1,0 +1,281 @@
+//! The journal's way upstream: what is sent when there is room, and what is done with the mirror's answers. Nothing is
+//! believed here: the journal judges each note, and only what it has stored counts.
+
+use super::Driver;
+use crate::journal::{Cursor, Journal, JournalError};
+use cortex_agent_core::upload::{Sent, Upload};
+use cortex_audit::{SignedNote, VerifierKey};
+use cortex_model::limits::mirror::{AUDIT_REASON_MAX, AUDIT_RETRY_MAX_MS};
+use cortex_model::proto::{AuditEvidence, AuditReject, AuditRejectCode, AuditStanding, AuditState};
+use cortex_model::{Code, Tick};
+use cortex_tunnel::AuditDown;
+use tokio::sync::{mpsc, watch};
+
+/// Answers that are being stored.
+const KEPT: usize = 64;
+
+/// Something that was stored, or could not be.
+#[derive(Debug)]
+pub(super) struct Kept(Result<(), JournalError>);
+
+/// What the driver holds for it.
+pub(super) struct Audit {
+    upload: Upload,
+    cursor: Cursor,
+    stored: watch::Receiver<u64>,
+    keep: mpsc::Sender<Kept>,
+    kept: mpsc::Receiver<Kept>,
+    /// Evidence that the mirror has not answered.
+    evidence: Vec<(String, Vec<String>)>,
+}
+
+impl Audit {
+    pub(super) fn new(journal: &Journal) -> Self {
+        let (keep, kept) = mpsc::channel(KEPT);
+        Self {
+            upload: Upload::default(),
+            cursor: Cursor::default(),
+            stored: journal.follow_stored(),
+            keep,
+            kept,
+            evidence: Vec::new(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Tick> {
+        self.upload.poll_timeout()
+    }
+
+    /// Resolves when there may be more to send, or an answer was stored. May be dropped while it waits.
+    pub(super) async fn wait(&mut self) -> Option<Kept> {
+        tokio::select! {
+            kept = self.kept.recv() => kept,
+            changed = self.stored.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+impl Driver {
+    /// A connection is up.
+    pub(super) fn audit_open(&mut self, server_ms: u64) {
+        self.audit.upload.begin();
+        let own = i64::try_from(crate::clock::unix_now().0).unwrap_or(i64::MAX);
+        let server = i64::try_from(server_ms).unwrap_or(i64::MAX);
+        self.started.journal.set_skew_ms(own.saturating_sub(server));
+        match self.started.journal.audit_hello() {
+            Ok(hello) => {
+                if let Err(error) = self.end.audit_hello(hello) {
+                    tracing::error!(%error, "the audit could not be opened");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the audit is not opened"),
+        }
+    }
+
+    /// Sends as much as there is room for.
+    pub(super) fn audit_send(&mut self, now: Tick) {
+        self.audit_evidence();
+        let journal = self.started.journal.clone();
+        self.audit.upload.handle_timeout(now);
+        let stored = *self.audit.stored.borrow_and_update();
+        while self.end.audit_room().batches > 0
+            && let Some(from) = self.audit.upload.records(stored, now)
+        {
+            let batch = match journal.batch(from, &mut self.audit.cursor) {
+                Ok(batch) => batch,
+                Err(error) => return self.audit_stop(&error),
+            };
+            let end = from + u64::from(batch.count);
+            match self.end.audit_batch(batch) {
+                Ok(id) => self.audit.upload.sent(id, Sent::Records(end)),
+                Err(_) => return,
+            }
+        }
+        let cosigned = journal.cosigned();
+        while self.end.audit_room().openings > 0
+            && let Some(from) = self.audit.upload.openings(cosigned, now)
+        {
+            let openings = match journal.openings(from, cosigned) {
+                Ok(openings) => openings,
+                Err(error) => return self.audit_stop(&error),
+            };
+            let end = from + u64::from(openings.count);
+            match self.end.audit_openings(openings) {
+                Ok(id) => self.audit.upload.sent(id, Sent::Openings(end)),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn audit_stop(&mut self, error: &JournalError) {
+        tracing::warn!(%error, "nothing more of the journal is sent on this connection");
+        self.audit.upload.stop();
+    }
+
+    pub(super) fn audit_heard(&mut self, news: AuditDown) {
+        match news {
+            AuditDown::State(state) => self.audit_state(&state),
+            AuditDown::Ack(ack) => {
+                let end = match self.audit.upload.answered(ack.id) {
+                    Some(Sent::Records(end)) => end,
+                    Some(Sent::Openings(_) | Sent::Evidence) | None => return,
+                };
+                match self.started.journal.believe(&ack.cosigned_note) {
+                    Ok(note) if note.checkpoint().size >= end => self.keep_note(note),
+                    Ok(note) => {
+                        let size = note.checkpoint().size;
+                        tracing::error!(size, end, "an acknowledgement covers less than was sent");
+                    }
+                    Err(error) => tracing::error!(%error, "an acknowledgement is not one"),
+                }
+            }
+            AuditDown::Resend(resend) => {
+                let after = resend.after_ms.min(AUDIT_RETRY_MAX_MS);
+                let now = self.ticks.now();
+                self.audit.upload.resend(resend.id, resend.from, after.into(), now);
+            }
+            AuditDown::Reject(reject) => self.audit_rejected(&reject),
+            AuditDown::OpeningsAck(ack) => {
+                self.audit.upload.answered(ack.id);
+                let (journal, keep) = (self.started.journal.clone(), self.audit.keep.clone());
+                let below = ack.openings_from.min(journal.cosigned());
+                tokio::spawn(async move {
+                    drop(keep.send(Kept(journal.keep_openings_stored(below).await)).await);
+                });
+            }
+            AuditDown::EvidenceAck(ack) => {
+                self.audit.upload.answered(ack.id);
+            }
+        }
+    }
+
+    fn audit_state(&mut self, state: &AuditState) {
+        let journal = self.started.journal.clone();
+        let stop = |code, what: &str| {
+            let why = format!("{what}: {}", state.reason);
+            Some(JournalError::Refused { code, why })
+        };
+        journal.set_upstream_stop(match state.standing() {
+            AuditStanding::Quarantined => {
+                stop(Code::JournalForked, "the mirror has quarantined this node")
+            }
+            AuditStanding::Retired => stop(Code::JournalForked, "the mirror has retired this log"),
+            AuditStanding::Unspecified | AuditStanding::Active | AuditStanding::Suspect => None,
+        });
+        self.audit.upload.state(state.resume_from, state.openings_from);
+        let pinned = match journal.mirror() {
+            Ok(pinned) => pinned,
+            Err(error) => return self.audit_stop(&error),
+        };
+        let offered = VerifierKey::parse(&state.mirror_vkey).ok();
+        let note = state.cosigned_note.clone();
+        let own = pinned.clone().or(offered);
+        let Some(key) = own else { return };
+        if pinned.is_some() {
+            self.audit_newest(&note);
+            return;
+        }
+        // The first mirror that this log meets is its mirror, unless the configuration has named one before.
+        tracing::info!(mirror = key.name(), "pinning the mirror's key");
+        let keep = self.audit.keep.clone();
+        tokio::spawn(async move {
+            let mut result = journal.pin_mirror(&key).await;
+            if result.is_ok()
+                && !note.is_empty()
+                && let Ok(note) = journal.believe(&note)
+            {
+                result = journal.keep_cosigned(&note).await;
+            }
+            drop(keep.send(Kept(result)).await);
+        });
+    }
+
+    /// The newest cosigned checkpoint that the mirror knows must be one of this log.
+    fn audit_newest(&mut self, note: &str) {
+        if note.is_empty() {
+            return;
+        }
+        match self.started.journal.believe(note) {
+            Ok(note) if note.checkpoint().size > self.started.journal.cosigned() => {
+                self.keep_note(note)
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "the mirror's newest checkpoint is not believed");
+                self.audit.upload.stop();
+            }
+        }
+    }
+
+    fn keep_note(&mut self, note: SignedNote) {
+        let (journal, keep) = (self.started.journal.clone(), self.audit.keep.clone());
+        tokio::spawn(async move {
+            drop(keep.send(Kept(journal.keep_cosigned(&note).await)).await);
+        });
+    }
+
+    pub(super) fn audit_kept(&mut self, kept: Option<Kept>) {
+        if let Some(Kept(Err(error))) = kept {
+            tracing::warn!(%error, "an answer of the mirror could not be stored");
+        }
+    }
+
+    fn audit_rejected(&mut self, reject: &AuditReject) {
+        self.audit.upload.answered(reject.id);
+        let AuditReject { seq, detail, .. } = reject;
+        tracing::error!(code = ?reject.code(), seq, detail, "the mirror refuses the journal");
+        let proven = self.started.journal.weigh(&reject.evidence_notes);
+        let serious = match reject.code() {
+            AuditRejectCode::Fork
+            | AuditRejectCode::Rollback
+            | AuditRejectCode::WrongKey
+            | AuditRejectCode::Quarantined => true,
+            AuditRejectCode::Unspecified | AuditRejectCode::Invalid | AuditRejectCode::TooLarge => {
+                false
+            }
+        };
+        self.audit.upload.stop();
+        if serious && !proven {
+            // Without proof it holds for as long as the mirror says so.
+            let why = format!("the mirror refuses this journal: {detail}");
+            let stop = JournalError::Refused { code: Code::JournalForked, why };
+            self.started.journal.set_upstream_stop(Some(stop));
+        }
+    }
+
+    /// Keeps what shows a contradiction, for good, and sends it upstream.
+    fn audit_evidence(&mut self) {
+        for (code, why, notes) in self.started.journal.contradictions() {
+            let journal = self.started.journal.clone();
+            let dir = self.config.data_dir.join("evidence");
+            self.audit.evidence.push((why.clone(), notes.clone()));
+            tokio::spawn(async move {
+                let text = why.clone();
+                let write = move || crate::journal::keep_evidence(&dir, code, &text, &notes);
+                match tokio::task::spawn_blocking(write).await {
+                    Ok(Ok(path)) => tracing::error!(path = %path.display(), "evidence was kept"),
+                    Ok(Err(error)) => tracing::error!(%error, "evidence could not be kept"),
+                    Err(error) => tracing::error!(%error, "evidence could not be kept"),
+                }
+                if let Err(error) = journal.quarantine(&why).await {
+                    tracing::error!(%error, "the quarantine could not be recorded");
+                }
+            });
+        }
+        if self.end.audit_room().evidence > 0
+            && let Some((mut reason, notes)) = self.audit.evidence.pop()
+        {
+            while reason.len() > AUDIT_REASON_MAX {
+                reason.pop();
+            }
+            let evidence = AuditEvidence { id: 0, notes: notes.clone(), reason: reason.clone() };
+            match self.end.audit_evidence(evidence) {
+                Ok(id) => self.audit.upload.sent(id, Sent::Evidence),
+                Err(_) => self.audit.evidence.push((reason, notes)),
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the journal's threads and their callers know together. Every lock is held for a moment and never across I/O.
+
+use super::error::JournalError;
+use super::gate::Contradiction;
+use super::tables;
+use cortex_agent_core::Phase;
+use cortex_audit::{Head, Leaf, LogKey, SignedNote, VerifierKey};
+use cortex_model::Code;
+use redb::{Database, ReadTransaction, ReadableDatabase as _};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the newest groups say about an attempt, until the store says it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recent {
+    pub(crate) state: u8,
+    /// The group it came with.
+    pub(crate) group: u64,
+}
+
+/// How far the store is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Number of the newest group in the store.
+    pub(crate) group: u64,
+    /// Records in the store.
+    pub(crate) size: u64,
+    /// Leaf of the last of them.
+    pub(crate) leaf: Leaf,
+    /// The ahead file that is not in use can be used.
+    pub(crate) spare: bool,
+    /// The store waits for space; what it has not taken over stays in the ahead files.
+    pub(crate) waits: Option<JournalError>,
+}
+
+/// What is known of the mirror.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upstream {
+    /// Size of the newest checkpoint that it has cosigned; 0 if none.
+    pub(crate) cosigned: u64,
+    /// How far this clock is ahead of the server's, milliseconds.
+    pub(crate) skew_ms: Option<i64>,
+    /// Most records that may wait for it; `None`: any number.
+    pub(crate) max_unacked: Option<u64>,
+    /// Its key, once it is pinned.
+    pub(crate) mirror: Option<VerifierKey>,
+    /// Why it takes nothing of this node.
+    pub(crate) stop: Option<JournalError>,
+}
+
+impl Upstream {
+    pub(crate) fn require_few_unacked(&self, size: u64) -> Result<(), JournalError> {
+        let waiting = size.saturating_sub(self.cosigned);
+        match self.max_unacked {
+            // Without a mirror nothing waits for one.
+            Some(most) if self.mirror.is_some() && waiting > most => Err(JournalError::Refused {
+                code: Code::JournalUnacked,
+                why: format!("{waiting} records wait for the mirror, at most {most} may"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// `None` for a journal that could not be opened.
+    key: Option<LogKey>,
+    /// First 32 hex digits of the log that this one follows.
+    predecessor: Option<String>,
+    /// The text of the newest checkpoint that was found to be this log's.
+    held: Mutex<Option<String>>,
+    head: Mutex<Head>,
+    blocked: Mutex<Option<JournalError>>,
+    /// Why no intent is taken, although what happens is still recorded.
+    stopped: Mutex<Option<JournalError>>,
+    contradictions: Mutex<Vec<Contradiction>>,
+    upstream: Mutex<Upstream>,
+    recent: Mutex<HashMap<String, Recent>>,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    database: Mutex<Option<Arc<Database>>>,
+    /// Records in the store, for whoever sends them on.
+    stored: watch::Sender<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(
+        key: Option<LogKey>,
+        predecessor: Option<String>,
+        head: Head,
+        database: Option<Database>,
+        spare: bool,
+    ) -> Self {
+        let (size, leaf) = (head.size, head.leaf);
+        let progress = Progress { group: 0, size, leaf, spare, waits: None };
+        Self {
+            key,
+            predecessor,
+            held: Mutex::default(),
+            head: Mutex::new(head),
+            blocked: Mutex::new(None),
+            stopped: Mutex::new(None),
+            contradictions: Mutex::default(),
+            upstream: Mutex::default(),
+            recent: Mutex::default(),
+            progress: Mutex::new(progress),
+            moved: Condvar::new(),
+            database: Mutex::new(database.map(Arc::new)),
+            stored: watch::Sender::new(head.size),
+        }
+    }
+
+    /// What is left of a journal that could not be opened.
+    pub(crate) fn closed(log: Leaf, blocked: JournalError) -> Self {
+        let head = Head { log, size: 0, leaf: Leaf::ZERO };
+        let shared = Self::new(None, None, head, None, false);
+        *lock(&shared.blocked) = Some(blocked);
+        shared
+    }
+
+    /// The key that signs the log's checkpoints.
+    ///
+    /// # Errors
+    /// The journal could not be opened.
+    pub(crate) fn key(&self) -> Result<&LogKey, JournalError> {
+        self.key.as_ref().ok_or_else(|| self.blocked().unwrap_or_else(JournalError::gone))
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        *lock(&self.head)
+    }
+
+    pub(crate) fn set_head(&self, head: Head) {
+        *lock(&self.head) = head;
+    }
+
+    /// Why nothing can be written any more.
+    pub(crate) fn blocked(&self) -> Option<JournalError> {
+        lock(&self.blocked).clone()
+    }
+
+    /// Nothing is written from now on. The first reason stays.
+    pub(crate) fn block(&self, err: &JournalError) {
+        let mut blocked = lock(&self.blocked);
+        if blocked.is_none() {
+            tracing::error!(error = %err, "the journal takes nothing any more; no work is taken");
+            *blocked = Some(err.clone());
+        }
+        drop(blocked);
+        // Whoever waits for the store must not wait for ever.
+        self.moved.notify_all();
+    }
+
+    /// No intent is taken from now on; what already runs is still recorded. The first reason stays.
+    pub(crate) fn stop(&self, err: JournalError) {
+        let mut stopped = lock(&self.stopped);
+        if stopped.is_none() {
+            tracing::error!(error = %err, "the journal takes no intents any more; no work is taken");
+            *stopped = Some(err);
+        }
+    }
+
+    /// The log contradicts what it signed: it stops, and the evidence is kept until somebody stores it.
+    pub(crate) fn contradict(&self, contradiction: &Contradiction) {
+        let Contradiction { code, why, .. } = contradiction.clone();
+        self.stop(JournalError::Blocked { code, why });
+        lock(&self.contradictions).push(contradiction.clone());
+    }
+
+    pub(crate) fn contradictions(&self) -> Vec<Contradiction> {
+        std::mem::take(&mut *lock(&self.contradictions))
+    }
+
+    /// Why no intent is taken at present: blocked or stopped for good, or the store waits for space.
+    pub(crate) fn hindrance(&self) -> Option<JournalError> {
+        let stopped = || lock(&self.stopped).clone();
+        let waits = || lock(&self.progress).waits.clone();
+        self.blocked().or_else(stopped).or_else(|| self.upstream_stop()).or_else(waits)
+    }
+
+    pub(crate) fn holds_already(&self, note: &SignedNote) -> bool {
+        lock(&self.held).as_deref() == Some(note.text())
+    }
+
+    pub(crate) fn remember_held(&self, note: &SignedNote) {
+        *lock(&self.held) = Some(note.text().to_owned());
+    }
+
+    /// Whether an origin is that of the log before this one.
+    pub(crate) fn follows(&self, origin: &str) -> bool {
+        self.predecessor.is_some() && self.predecessor.as_deref() == origin.rsplit('/').next()
+    }
+
+    /// What is known of the mirror when the journal is opened.
+    pub(crate) fn set_upstream(&self, cosigned: u64, max_unacked: Option<u64>) {
+        let mut upstream = self.upstream();
+        (upstream.cosigned, upstream.max_unacked) = (cosigned, max_unacked);
+    }
+
+    pub(crate) fn upstream(&self) -> MutexGuard<'_, Upstream> {
+        lock(&self.upstream)
+    }
+
+    pub(crate) fn remember(&self, name: String, recent: Recent) {
+        lock(&self.recent).insert(name, recent);
+    }
+
+    /// What is known of an attempt: from the newest groups, otherwise from the store.
+    pub(crate) fn phase(&self, name: &str) -> Result<Phase, JournalError> {
+        if let Some(recent) = lock(&self.recent).get(name) {
+            return Ok(tables::phase_of(recent.state));
+        }
+        let row = self.read(|read| tables::attempt(read, name))?;
+        Ok(row.map_or(Phase::Unknown, |(state, ..)| tables::phase_of(state)))
+    }
+
+    /// Reads the store.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, JournalError> {
+        let database = lock(&self.database).clone();
+        let closed = || self.blocked().unwrap_or_else(JournalError::reopening);
+        let database = database.ok_or_else(closed)?;
+        let transaction = database.begin_read().map_err(redb::Error::from)?;
+        read(&transaction).map_err(JournalError::from)
+    }
+
+    pub(crate) fn database(&self) -> Option<Arc<Database>> {
+        lock(&self.database).clone()
+    }
+
+    pub(crate) fn set_database(&self, database: Option<Database>) {
+        *lock(&self.database) = database.map(Arc::new);
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.progress)
+    }
+
+    /// The store holds all groups up to this one, and so many records.
+    pub(crate) fn stored(&self, group: u64, size: u64, leaf: Leaf) {
+        lock(&self.recent).retain(|_, recent| recent.group > group);
+        let mut progress = lock(&self.progress);
+        (progress.group, progress.size, progress.leaf) = (group, size, leaf);
+        progress.waits = None;
+        drop(progress);
+        self.stored.send_replace(size);
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn store_waits(&self, err: JournalError) {
+        lock(&self.progress).waits = Some(err);
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn spare_is_ready(&self) {
+        lock(&self.progress).spare = true;
+        self.moved.notify_all();
+    }
+
+    /// Waits until the unused ahead file is ready. False: the store waits for space, or everything is blocked.
+    pub(crate) fn wait_for_spare(&self) -> bool {
+        let mut progress = lock(&self.progress);
+        while !progress.spare {
+            if progress.waits.is_some() || self.blocked().is_some() {
+                return false;
+            }
+            let waited = self.moved.wait_timeout(progress, Duration::from_secs(1));
+            progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        progress.spare = false;
+        true
+    }
+
+    /// Tells how many records are in the store, now and whenever there are more.
+    pub(crate) fn follow_stored(&self) -> watch::Receiver<u64> {
+        self.stored.subscribe()
+    }
+}

@@ -1,0 +1,337 @@
+//! The agent against a scripted mirror: what it sends of its journal, what it takes for an acknowledgement, and what it
+//! does when its journal and the mirror's memory contradict each other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends where something else comes than it waits for"
+)]
+
+mod support;
+
+use cortex_audit::{CosignerKey, Frontier, Leaf, LogKey, SignedNote, VerifierKey};
+use cortex_model::proto::agent_frame::Body as Up;
+use cortex_model::proto::gateway_frame::Body as Down;
+use cortex_model::proto::*;
+use support::*;
+
+/// A mirror that believes everything and remembers it.
+struct Mirror {
+    key: CosignerKey,
+    records: Vec<String>,
+    openings: String,
+}
+
+impl Mirror {
+    fn new(seed: u8) -> Self {
+        let key = CosignerKey::from_seed(&[seed; 32], "example.org/mirror/m1").unwrap();
+        Self { key, records: Vec::new(), openings: String::new() }
+    }
+
+    fn state(&self) -> AuditState {
+        AuditState {
+            resume_from: self.records.len() as u64,
+            standing: AuditStanding::Active.into(),
+            max_batches: 4,
+            mirror_vkey: self.key.verifier().to_string(),
+            ..AuditState::default()
+        }
+    }
+
+    /// Takes a batch and returns its note, cosigned.
+    fn take(&mut self, batch: &AuditBatch) -> String {
+        let text = String::from_utf8(batch.records.to_vec()).unwrap();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), batch.count as usize);
+        let first = batch.first_seq as usize;
+        assert!(first <= self.records.len(), "a gap before {first}");
+        for (seq, line) in (first..).zip(&lines) {
+            match self.records.get(seq) {
+                Some(known) => assert_eq!(known, line, "record {seq} changed"),
+                None => self.records.push(line.clone()),
+            }
+        }
+        let mut note = SignedNote::parse(batch.note.as_bytes()).unwrap();
+        assert_eq!(note.checkpoint().size as usize, first + lines.len());
+        assert_eq!(note.checkpoint().root, self.root(first + lines.len()));
+        note.cosign(&self.key, 1_790_000_000).unwrap();
+        note.to_string()
+    }
+
+    fn root(&self, size: usize) -> cortex_audit::Hash {
+        let mut tree = Frontier::new();
+        self.records[..size].iter().for_each(|body| tree.push(Leaf::of(body.as_bytes())));
+        tree.root()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let kind = |body: &String| cortex_audit::Envelope::parse(body.as_bytes()).unwrap().kind;
+        self.records.iter().map(kind).collect()
+    }
+
+    /// Answers everything until a record of this kind is here.
+    async fn until(&mut self, connection: &mut Connection, kind: &str) {
+        while !self.kinds().iter().any(|known| known == kind) {
+            self.answer(connection).await;
+        }
+    }
+
+    /// Waits for one upload and acknowledges it. Returns the note of a batch.
+    async fn answer(&mut self, connection: &mut Connection) -> Option<String> {
+        match connection.audit().await {
+            Up::AuditHello(_) => {
+                connection.send(Down::AuditState(self.state())).await;
+                None
+            }
+            Up::AuditBatch(batch) => {
+                let cosigned_note = self.take(&batch);
+                let resume_from = self.records.len() as u64;
+                let ack =
+                    AuditAck { id: batch.id, cosigned_note: cosigned_note.clone(), resume_from };
+                connection.send(Down::AuditAck(ack)).await;
+                Some(cosigned_note)
+            }
+            Up::AuditOpenings(openings) => {
+                self.openings.push_str(std::str::from_utf8(&openings.openings).unwrap());
+                let openings_from = openings.first_seq + u64::from(openings.count);
+                let ack = AuditOpeningsAck { id: openings.id, openings_from };
+                connection.send(Down::AuditOpeningsAck(ack)).await;
+                None
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn verify(node: &Machine, key: &VerifierKey) -> (i32, serde_json::Value) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_cortex-agent"))
+        .args(["journal", "verify", "--json", "--mirror", &key.to_string(), "--data-dir"])
+        .arg(node.dir.path())
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&done.stdout).unwrap();
+    (done.status.code().unwrap(), report)
+}
+
+/// The next batch, whatever comes before it.
+async fn batch(connection: &mut Connection) -> AuditBatch {
+    loop {
+        if let Up::AuditBatch(batch) = connection.audit().await {
+            return batch;
+        }
+    }
+}
+
+async fn run(connection: &mut Connection, task: &str, id: u64) {
+    connection.send(Down::Offer(offer(task, id, sh("echo hidden-argument")))).await;
+    connection.go(&connection.hello.session.clone(), task, id).await;
+}
+
+#[tokio::test]
+async fn records_and_openings_go_up_and_what_is_cosigned_is_kept() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    run(&mut connection, "t1", 1).await;
+    mirror.until(&mut connection, "outcome").await;
+    assert_eq!(mirror.kinds()[..2], ["genesis", "session.open"]);
+    assert!(!mirror.records.iter().any(|body| body.contains("hidden-argument")));
+    // What it commits to comes once the record itself is cosigned.
+    while !mirror.openings.lines().any(|line| line.starts_with("3 ") || line.starts_with("2 ")) {
+        mirror.answer(&mut connection).await;
+    }
+    for line in mirror.openings.lines() {
+        let (seq, text) = line.split_once(' ').unwrap();
+        let opening = cortex_audit::Opening::from_stored(text);
+        let commitment = opening.commitment().as_str().to_owned();
+        assert!(mirror.records[seq.parse::<usize>().unwrap()].contains(&commitment));
+    }
+    // Beside the running agent: its journal verifies against the mirror's key.
+    let key = mirror.key.verifier().clone();
+    until("a cosigned checkpoint", || verify(&node, &key).1["cosigned"].as_u64() >= Some(4)).await;
+    let (code, report) = verify(&node, &key);
+    assert_eq!((code, report["verdict"].as_str()), (0, Some("VERIFIED")), "{report}");
+    let stranger = Mirror::new(9).key.verifier().clone();
+    assert_eq!(verify(&node, &stranger).0, 3);
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let (mut mirror, stranger) = (Mirror::new(1), Mirror::new(9));
+    // The first answer pins the mirror.
+    while mirror.answer(&mut connection).await.is_none() {}
+    let key = mirror.key.verifier().clone();
+    until("a cosigned checkpoint", || verify(&node, &key).1["cosigned"].as_u64() >= Some(2)).await;
+    let before = verify(&node, &key).1["cosigned"].clone();
+    run(&mut connection, "t1", 1).await;
+    let batch = batch(&mut connection).await;
+    let genuine = mirror.take(&batch);
+    let own = SignedNote::parse(batch.note.as_bytes()).unwrap();
+    let mut by_stranger = own.clone();
+    by_stranger.cosign(&stranger.key, 1_790_000_000).unwrap();
+    let mut other_log = own.checkpoint().clone();
+    other_log.origin = "example.org/audit/n1/0123456789abcdef0123456789abcdef".into();
+    let other_key = LogKey::from_seed(&[5; 32], &other_log.origin).unwrap();
+    let mut of_other = other_log.sign(&other_key).unwrap();
+    of_other.cosign(&mirror.key, 1_790_000_000).unwrap();
+    let forged = [batch.note.clone(), by_stranger.to_string(), of_other.to_string()];
+    for (n, cosigned_note) in forged.into_iter().enumerate() {
+        let id = if n == 0 { batch.id } else { batch.id + n as u64 };
+        let ack = AuditAck { id, cosigned_note, resume_from: 99 };
+        connection.send(Down::AuditAck(ack)).await;
+    }
+    // The queue is in order: once this is answered, the forged ones were judged.
+    assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
+    assert_eq!(verify(&node, &key).1["cosigned"], before);
+    // A new connection: everything that is not acknowledged is sent again, and the genuine note is taken.
+    drop(connection);
+    let mut connection = gateway.welcome().await;
+    let Up::AuditHello(hello) = connection.audit().await else { panic!() };
+    let kept = SignedNote::parse(hello.newest_cosigned.as_bytes()).unwrap();
+    assert_eq!(Some(kept.checkpoint().size), before.as_u64());
+    let state = AuditState { cosigned_note: genuine, ..mirror.state() };
+    connection.send(Down::AuditState(state)).await;
+    until("the genuine note", || verify(&node, &key).1["cosigned"] != before).await;
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn what_upstream_lost_is_sent_again_to_the_byte() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    run(&mut connection, "t1", 1).await;
+    mirror.until(&mut connection, "outcome").await;
+    // In the middle of a connection: the mirror has nothing any more, but remembers what it saw.
+    connection.send(Down::AuditState(AuditState { resume_from: 0, ..mirror.state() })).await;
+    loop {
+        if let Up::AuditBatch(batch) = connection.audit().await {
+            mirror.take(&batch);
+            if batch.first_seq == 0 {
+                break;
+            }
+        }
+    }
+    kill(agent).await;
+    // And after a restart, from wherever it says.
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let Up::AuditHello(_) = connection.audit().await else { panic!() };
+    connection.send(Down::AuditState(AuditState { resume_from: 3, ..mirror.state() })).await;
+    let batch = batch(&mut connection).await;
+    assert_eq!(batch.first_seq, 3);
+    mirror.take(&batch);
+    kill(agent).await;
+}
+
+/// Two copies of a node's state: the first goes on with the mirror. What it cosigned last.
+async fn cloned(node: &Machine, clone: &Machine) -> (Mirror, String) {
+    let mut gateway = Gateway::start().await;
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    while mirror.answer(&mut connection).await.is_none() {}
+    let key = mirror.key.verifier().clone();
+    until("a cosigned checkpoint", || verify(node, &key).1["cosigned"].as_u64() >= Some(2)).await;
+    kill(agent).await;
+    drop(connection);
+    for (from, to) in [("journal", "journal"), ("spool", "spool"), ("", "")] {
+        let (from, to) = (node.path(from), clone.path(to));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            if file.path().is_file() && file.file_name() != "agent.lock" {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    run(&mut connection, "only-here", 1).await;
+    mirror.until(&mut connection, "outcome").await;
+    let size = mirror.records.len();
+    let mut newest = None;
+    while newest.is_none() || mirror.records.len() < size + 2 {
+        run(&mut connection, &format!("more-{}", mirror.records.len()), 9).await;
+        newest = mirror.answer(&mut connection).await.or(newest);
+    }
+    kill(agent).await;
+    (mirror, newest.unwrap())
+}
+
+#[tokio::test]
+async fn a_clone_is_stopped_by_the_floor_before_it_starts_anything_and_stays_so() {
+    let (node, clone) = (Machine::new(), Machine::new());
+    let (_, newest) = cloned(&node, &clone).await;
+    let mut gateway = Gateway::start().await;
+    let agent = clone.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut asked = offer("t9", 1, sh("echo x"));
+    asked.audit_floor = newest.clone();
+    connection.send(Down::Offer(asked)).await;
+    let Up::Busy(busy) = connection.next().await else { panic!() };
+    assert_eq!(busy.reason(), BusyReason::Unable);
+    assert_eq!(busy.error.unwrap().code, "CX-1409");
+    // The evidence is kept, and the journal stays closed after a restart.
+    until("evidence", || {
+        let kept = std::fs::read_dir(clone.path("evidence")).into_iter().flatten();
+        kept.map(Result::unwrap).any(|place| place.path().join("SHA256SUMS").exists())
+    })
+    .await;
+    let key = Mirror::new(1).key.verifier().clone();
+    until("the quarantine", || verify(&clone, &key).0 == 4).await;
+    kill(agent).await;
+    let agent = clone.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    connection.send(Down::Offer(offer("t10", 1, echo("x")))).await;
+    let Up::Busy(busy) = connection.next().await else { panic!() };
+    let error = busy.error.unwrap();
+    assert_eq!(error.code, "CX-1404", "{error:?}");
+    let said = connection.hello.manifest.clone().unwrap().unable.unwrap();
+    assert_eq!(said.code, "CX-1404");
+    assert_eq!(connection.hello.incarnation.len(), 32);
+    // Recovering begins a new journal that names this one; the agent goes on by itself.
+    let old = connection.hello.incarnation.clone();
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_cortex-agent"))
+        .args(["journal", "recover", "--reason", "fork", "--data-dir"])
+        .arg(clone.dir.path())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut connection = gateway.welcome().await;
+    assert_ne!(connection.hello.incarnation, old);
+    // The floor of the old journal is none for the new one.
+    let mut asked = offer("t11", 1, echo("x"));
+    asked.audit_floor = newest;
+    connection.send(Down::Offer(asked)).await;
+    assert!(matches!(connection.next().await, Up::Claim(_)));
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn a_clone_that_meets_the_mirror_keeps_the_evidence_and_sends_it() {
+    let (node, clone) = (Machine::new(), Machine::new());
+    let (mirror, newest) = cloned(&node, &clone).await;
+    let mut gateway = Gateway::start().await;
+    let agent = clone.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let Up::AuditHello(_) = connection.audit().await else { panic!() };
+    let state = AuditState { cosigned_note: newest.clone(), ..mirror.state() };
+    connection.send(Down::AuditState(state)).await;
+    let evidence = loop {
+        match connection.audit().await {
+            Up::AuditEvidence(evidence) => break evidence,
+            Up::AuditBatch(_) | Up::AuditOpenings(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(evidence.notes.contains(&newest), "{evidence:?}");
+    connection.send(Down::Offer(offer("t9", 1, echo("x")))).await;
+    let Up::Busy(busy) = connection.next().await else { panic!() };
+    assert!(matches!(busy.error.unwrap().code.as_str(), "CX-1403" | "CX-1404"));
+    kill(agent).await;
+}

@@ -1,0 +1,248 @@
+//! Records in plain words. What a record says is shown as what the node said, and openings only where they fit their commitments.
+
+use crate::duration;
+use crate::words::safe;
+use cortex_audit::record::{Auth, Exec, Intent, Outcome, Record, Refusal};
+use cortex_audit::{Commitment, Envelope, Opening, Value};
+use cortex_model::proto as pb;
+
+/// The records of a message, with their numbers.
+pub(crate) fn lines(batch: &pb::ReadAuditRecordsResponse) -> impl Iterator<Item = (u64, &[u8])> {
+    let lines = batch.records.split(|byte| *byte == b'\n').take(batch.count as usize);
+    (batch.first_seq..).zip(lines)
+}
+
+/// A record in one line.
+pub(crate) fn one_line(seq: u64, body: &[u8]) -> String {
+    let Ok(envelope) = Envelope::parse(body) else {
+        return format!("{seq:>8}  a record that cannot be read");
+    };
+    let what = match Record::read(&envelope.kind, &envelope.data) {
+        Ok(Some(record)) => summary(&record),
+        Ok(None) => "of a kind that this version does not know".to_owned(),
+        Err(error) => format!("malformed: {}", safe(&error.0)),
+    };
+    format!("{seq:>8}  {}  {:<16} {what}", envelope.at, envelope.kind)
+}
+
+fn summary(record: &Record) -> String {
+    match record {
+        Record::Genesis(g) => {
+            format!("journal of node {} in workspace {}", safe(&g.node), safe(&g.tenant))
+        }
+        Record::SessionOpen(s) => format!("agent {} starts", safe(&s.agent)),
+        Record::SessionClose(s) => {
+            format!("agent ends{}", if s.clean { "" } else { ", something was still running" })
+        }
+        Record::PolicyLoaded(p) => format!("{} rules from {}", p.rules, safe(&p.source)),
+        Record::ConsentAsked(c) => format!("{}: the owner is asked", safe(&c.cmd)),
+        Record::ConsentAnswered(c) => {
+            format!("{}: the owner answers {}", safe(&c.cmd), safe(&c.answer))
+        }
+        Record::Intent(i) => format!("{}: {} for {}", safe(&i.cmd), operation(i), person(&i.actor)),
+        Record::Outcome(o) => format!("{}: {}", safe(&o.cmd), ending(o)),
+        Record::Refusal(r) => format!("{}: refused, {}", safe(&r.cmd), safe(&r.code)),
+        Record::Recovery(r) => format!("found at start: {}", safe(&r.found)),
+        Record::Heartbeat(h) => format!("{} open, {} not countersigned", h.open_intents, h.unacked),
+        Record::Config(c) => format!("{} changed", safe(&c.what)),
+        Record::Access(a) => {
+            format!("{} of {} to {} by {}", safe(&a.what), a.from, a.to, person(&a.actor))
+        }
+        Record::Redact(r) => format!("{} values erased: {}", r.commitments.len(), safe(&r.basis)),
+        Record::Prune(p) => format!("records before {} dropped on the node", p.min_index),
+        Record::KeyRotate(_) => "the signing key changes".to_owned(),
+        Record::LogClose(c) => format!("the journal ends: {}", safe(&c.reason)),
+    }
+}
+
+fn operation(intent: &Intent) -> String {
+    match &intent.exec {
+        Some(exec) => format!("{} of {}", safe(&intent.op), safe(&exec.exe)),
+        None => safe(&intent.op),
+    }
+}
+
+/// Who asked, and for whom.
+pub(crate) fn person(actor: &cortex_audit::record::Actor) -> String {
+    let mut text = if actor.id.is_empty() { "somebody".to_owned() } else { safe(&actor.id) };
+    let kind = match actor.kind.as_str() {
+        "" => "of unknown kind".to_owned(),
+        "ai" => format!("ai, model {}", safe(actor.model.as_deref().unwrap_or("unknown"))),
+        kind => safe(kind),
+    };
+    text.push_str(&format!(" ({kind})"));
+    if let Some(whom) = &actor.on_behalf_of {
+        text.push_str(&format!(" on behalf of {}", safe(whom)));
+    }
+    text
+}
+
+/// A record with all that matters about it, and the values behind its commitments where they are given.
+pub(crate) fn describe(seq: u64, body: &[u8], openings: &[String]) -> Vec<String> {
+    let Ok(envelope) = Envelope::parse(body) else {
+        return vec![format!("record   {seq} cannot be read")];
+    };
+    let mut out =
+        vec![format!("record   {seq}, {}, written {}", safe(&envelope.kind), envelope.at)];
+    match Record::read(&envelope.kind, &envelope.data) {
+        Ok(Some(Record::Intent(intent))) => out.extend(of_intent(&intent, openings)),
+        Ok(Some(Record::Outcome(outcome))) => out.extend(of_outcome(&outcome, openings)),
+        Ok(Some(Record::Refusal(refusal))) => out.extend(of_refusal(&refusal, openings)),
+        Ok(Some(Record::ConsentAsked(asked))) => {
+            out.push(format!(
+                "asked    the owner was shown: {}",
+                value(Some(&asked.text), openings)
+            ));
+            out.push(format!("shown    SHA-256 {}", safe(&asked.shown)));
+        }
+        Ok(Some(Record::ConsentAnswered(answer))) => {
+            let who = answer.who.as_ref().map_or("nobody named".to_owned(), person);
+            out.push(format!("answer   {} by {who}", safe(&answer.answer)));
+            out.push(format!("shown    SHA-256 {}", safe(&answer.shown)));
+        }
+        Ok(Some(record)) => out.push(format!("says     {}", summary(&record))),
+        Ok(None) => {
+            out.push("says     something of a kind that this version does not know".to_owned())
+        }
+        Err(error) => out.push(format!("says     malformed: {}", safe(&error.0))),
+    }
+    out
+}
+
+fn of_intent(intent: &Intent, openings: &[String]) -> Vec<String> {
+    let mut out = vec![format!("asked    by {}", person(&intent.actor))];
+    if let Some(exec) = &intent.exec {
+        out.extend(of_exec(exec, openings));
+    } else {
+        out.push(format!("what     {}", safe(&intent.op)));
+    }
+    if let Some(target) = &intent.target {
+        out.push(format!("on       {}", value(Some(&target.path), openings)));
+    }
+    out.push(allowed(&intent.auth));
+    out
+}
+
+fn of_exec(exec: &Exec, openings: &[String]) -> Vec<String> {
+    let mut out = vec![
+        format!("program  {}", safe(&exec.exe)),
+        format!("argv     {}", value(Some(&exec.argv), openings)),
+        format!("in       {}", value(Some(&exec.cwd), openings)),
+        format!("env      {}", value(Some(&exec.env), openings)),
+    ];
+    if let Some(digest) = &exec.exe_sha256 {
+        out.push(format!("file     SHA-256 {}", safe(digest)));
+    }
+    if exec.stdin.is_some() {
+        out.push(format!("stdin    {}", value(exec.stdin.as_ref(), openings)));
+    }
+    let unenforced: Vec<String> = exec.sandbox.unenforced.iter().map(|what| safe(what)).collect();
+    let weak = if unenforced.is_empty() {
+        String::new()
+    } else {
+        format!("; not enforced here: {}", unenforced.join(", "))
+    };
+    out.push(format!(
+        "level    {}, network {}, user {}{weak}",
+        safe(&exec.sandbox.level),
+        safe(&exec.net),
+        exec.uid
+    ));
+    out.push(format!("timeout  {}", duration::show(exec.timeout_ms)));
+    out
+}
+
+fn of_outcome(outcome: &Outcome, openings: &[String]) -> Vec<String> {
+    let mut out = vec![format!("ended    {}", ending(outcome))];
+    out.push(format!("answers  record {} ({})", outcome.intent, outcome.intent_hash));
+    for (name, commitment) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
+        if commitment.is_some() {
+            out.push(format!("{name}   {}", value(commitment.as_ref(), openings)));
+        }
+    }
+    for limit in &outcome.limits {
+        let used = limit.used.map_or("not measured".to_owned(), |used| used.to_string());
+        out.push(format!(
+            "quota    {}: {used} of {} ({})",
+            safe(&limit.name),
+            limit.limit,
+            safe(&limit.strength)
+        ));
+    }
+    out
+}
+
+fn of_refusal(refusal: &Refusal, openings: &[String]) -> Vec<String> {
+    let mut out = vec![
+        format!("asked    by {}", person(&refusal.actor)),
+        format!("what     {}", safe(&refusal.op)),
+    ];
+    if refusal.argv.is_some() {
+        out.push(format!("argv     {}", value(refusal.argv.as_ref(), openings)));
+    }
+    out.push(format!("refused  {}", safe(&refusal.code)));
+    out.push(allowed(&refusal.auth));
+    out
+}
+
+fn allowed(auth: &Auth) -> String {
+    let rule = auth
+        .rule
+        .as_ref()
+        .map_or("no rule matched".to_owned(), |rule| format!("rule {}", safe(rule)));
+    let consent = auth
+        .approval
+        .as_ref()
+        .map_or(String::new(), |approval| format!(", consent in record {}", approval.seq));
+    format!("rules    {} ({rule}{consent}), policy {}", safe(&auth.decision), safe(&auth.policy))
+}
+
+fn ending(outcome: &Outcome) -> String {
+    let mut text = outcome.status.word().to_owned();
+    for (name, number) in [("code", outcome.exit_code), ("signal", outcome.signal)] {
+        if let Some(number) = number {
+            text.push_str(&format!(" with {name} {number}"));
+        }
+    }
+    if let Some(by) = &outcome.killed_by {
+        text.push_str(&format!(", ended by {}", safe(by)));
+    }
+    text.push_str(&format!(" after {}", duration::show(outcome.dur_us / 1_000)));
+    text
+}
+
+/// The value behind a commitment, if an opening fits it.
+fn value(commitment: Option<&Commitment>, openings: &[String]) -> String {
+    let Some(commitment) = commitment else { return "none".to_owned() };
+    let fits = openings
+        .iter()
+        .map(Opening::from_stored)
+        .find(|opening| opening.commitment() == *commitment);
+    match fits.and_then(|opening| opening.reveal()) {
+        Some((_, value)) => plain(&value),
+        None => "(not shown: only its hash is in the record)".to_owned(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Text(text) => safe(text),
+        Value::List(items) => {
+            let items: Vec<String> = items.iter().map(plain).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Map(map) => {
+            let items: Vec<String> =
+                map.iter().map(|(k, v)| format!("{} {}", safe(k), plain(v))).collect();
+            items.join(", ")
+        }
+        Value::Null => "none".to_owned(),
+        Value::Bool(yes) => yes.to_string(),
+        Value::Int(number) => number.to_string(),
+    }
+}
+
+/// A body as JSON for programs.
+pub(crate) fn json(body: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(body).unwrap_or_default()
+}

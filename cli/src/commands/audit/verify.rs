@@ -1,0 +1,247 @@
+//! `cortex audit verify`: reads copies of a journal and says, with separate verdicts, what is certain about them.
+
+use super::{bundle, export, journal};
+use crate::client::Client;
+use crate::commands::Session;
+use crate::error::CliError;
+use crate::words::time;
+use crate::{duration, render};
+use clap::Args;
+use cortex_audit::verify::{Report, SourceReport, Trust, Verdict, Word, verify};
+use cortex_audit::{Policy, SignedNote};
+use cortex_model::Code;
+use std::path::{Path, PathBuf};
+
+/// Exit code of a policy or note that cannot be read.
+const USAGE: u8 = 2;
+
+/// Flags of `audit verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 verified, 1 invalid, 2 policy or note not readable, 3 unanchored, 4 fork, 5 rollback, 6 incomplete,
+7 contradictory, 8 unreadable. Without --policy the answer is never 'verified'.
+
+Examples:
+  cortex audit verify laptop-1 --policy policy.txt
+  cortex audit verify --bundle ./laptop-1-audit --policy policy.txt --since last-week.note
+  cortex audit verify laptop-1 --bundle ./laptop-1-audit --policy policy.txt --max-age 1h --json")]
+pub(crate) struct VerifyArgs {
+    /// A node, or the beginning of a journal's id: the server's copy is verified
+    #[arg(required_unless_present = "bundle")]
+    journal: Option<String>,
+    /// An exported bundle; may be given several times, then all are compared
+    #[arg(long, value_name = "DIR")]
+    bundle: Vec<PathBuf>,
+    /// Keys to believe: a C2SP tlog-policy, got by another way than the journal
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// A checkpoint that was seen before: the journal must continue it
+    #[arg(long, value_name = "NOTE")]
+    since: Vec<PathBuf>,
+    /// Oldest acceptable newest countersignature
+    #[arg(long, value_name = "DURATION")]
+    max_age: Option<String>,
+    /// Every hashed value must be there or erased on purpose
+    #[arg(long)]
+    require_openings: bool,
+}
+
+/// Reads a policy.
+///
+/// # Errors
+/// `CX-0803` when it cannot be read.
+pub(super) fn policy(path: Option<&Path>) -> Result<Option<Policy>, CliError> {
+    let Some(path) = path else { return Ok(None) };
+    let bad = |why: String| CliError::new(Code::Usage, format!("{}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    Policy::parse(&bytes).map(Some).map_err(|e| bad(e.to_string()))
+}
+
+fn trust(args: &VerifyArgs) -> Result<Trust, CliError> {
+    let mut since = Vec::new();
+    for path in &args.since {
+        let bad = |why: String| CliError::new(Code::Usage, format!("{}: {why}", path.display()));
+        let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+        since.push(SignedNote::parse(&bytes).map_err(|e| bad(e.to_string()))?);
+    }
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    let max_age = args.max_age.as_deref().map(duration::parse).transpose()?;
+    Ok(Trust {
+        policy: policy(args.policy.as_deref())?,
+        since,
+        max_age: max_age.map(|ms| (now, ms / 1_000)),
+        require_openings: args.require_openings,
+    })
+}
+
+/// A copy of the server's journal for as long as it is read.
+struct Fetched(PathBuf);
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // What cannot be removed is in the system's own temporary directory, readable by its owner alone.
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+async fn fetch(client: &Client, named: &str, openings: bool) -> Result<Fetched, CliError> {
+    let log = journal(client, named).await?;
+    let dir = std::env::temp_dir().join(format!("cortex-audit-{}", uuid::Uuid::new_v4().simple()));
+    let fetched = Fetched(dir);
+    export::bundle(client, &log, &fetched.0, openings).await?;
+    Ok(fetched)
+}
+
+/// Verifies, and gives the verdict as exit code.
+pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliError> {
+    let trust = match trust(&args) {
+        Ok(trust) => trust,
+        Err(e) => {
+            e.report(session.json());
+            return Ok(USAGE);
+        }
+    };
+    let mut fetched = None;
+    if let Some(named) = &args.journal {
+        let client = session.connect().await?;
+        fetched = Some(fetch(&client, named, true).await?);
+    }
+    let mut names = Vec::new();
+    let mut paths = Vec::new();
+    if let (Some(named), Some(copy)) = (&args.journal, &fetched) {
+        names.push(format!("the server's copy of {named}"));
+        paths.push(copy.0.clone());
+    }
+    for dir in &args.bundle {
+        names.push(dir.display().to_string());
+        paths.push(dir.clone());
+    }
+    for dir in paths.clone() {
+        for branch in bundle::branches(&dir)? {
+            names.push(format!("another history, kept as evidence in {}", branch.display()));
+            paths.push(branch);
+        }
+    }
+    let read = tokio::task::spawn_blocking(move || {
+        let sources = paths.iter().map(|path| bundle::source(path)).collect::<Result<_, _>>()?;
+        Ok::<Report, CliError>(verify(sources, &trust))
+    });
+    let report =
+        read.await.map_err(|e| CliError::internal(format!("the verifier ended: {e}")))??;
+    drop(fetched);
+    if session.json() {
+        let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
+        render::line(&String::from_utf8_lossy(&bytes))?;
+    } else {
+        describe(&report, &names).iter().try_for_each(|line| render::line(line))?;
+    }
+    Ok(report.verdict.exit())
+}
+
+fn describe(report: &Report, names: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (source, name) in report.sources.iter().zip(names) {
+        out.push(name.clone());
+        out.extend(of_source(source).into_iter().map(|line| format!("  {line}")));
+    }
+    if let Some(compared) = &report.compared {
+        out.push(match &compared.finding {
+            Some(finding) => format!("compared: {finding}"),
+            None => format!("compared: the same in all copies, {} records", compared.size),
+        });
+    }
+    out.push(format!("{}: {}", report.verdict.word(), means(report.verdict)));
+    out
+}
+
+fn of_source(source: &SourceReport) -> Vec<String> {
+    let (first, end) = source.range;
+    let log = source.log.map_or("unknown".to_owned(), |log| log.to_string());
+    let fresh = &source.freshness;
+    let mut out = vec![
+        format!("journal       {log}, records {first} to {}", end.saturating_sub(1)),
+        format!(
+            "integrity     {}",
+            say(
+                source.integrity,
+                "no record was changed, dropped, inserted or moved",
+                "the bytes are not those that were signed"
+            )
+        ),
+        format!("authenticity  {}", authenticity(source.authenticity)),
+        format!(
+            "freshness     {}",
+            match (fresh.verdict, fresh.cosigned_size) {
+                (Word::Rollback, _) => "records are missing at the end".to_owned(),
+                (_, Some(size)) => format!(
+                    "countersigned up to {size} at {}; {} records after that are vouched for by nobody yet",
+                    time(fresh.at.unwrap_or(0) * 1_000),
+                    fresh.tail_uncosigned
+                ),
+                (_, None) => "nothing that you believe has countersigned it".to_owned(),
+            }
+        ),
+        format!(
+            "completeness  {}",
+            say(source.completeness, "nothing is missing", "something is missing or too old")
+        ),
+        format!(
+            "semantics     {}",
+            say(
+                source.semantics,
+                "the records agree with each other",
+                "records contradict each other"
+            )
+        ),
+    ];
+    if source.opened + source.redacted > 0 {
+        out.push(format!(
+            "openings      {} fit their hashes, {} were erased on purpose",
+            source.opened, source.redacted
+        ));
+    }
+    out.extend(
+        source
+            .unknown_kinds
+            .iter()
+            .map(|(kind, n)| format!("unknown       {n} records of kind {kind:?}")),
+    );
+    out.extend(
+        source.findings.iter().map(|finding| format!("found         {finding} [{}]", finding.code)),
+    );
+    out
+}
+
+fn authenticity(word: Word) -> &'static str {
+    let bad = if word == Word::Fork {
+        "the journal's key signed two histories"
+    } else {
+        "nobody that you believe vouches for it"
+    };
+    say(word, "signed by a key that you believe", bad)
+}
+
+fn say(word: Word, good: &'static str, bad: &'static str) -> &'static str {
+    if word == Word::Ok {
+        good
+    } else if word == Word::Unknown {
+        "not known: it was not reached"
+    } else {
+        bad
+    }
+}
+
+fn means(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Verified => "every check passed against keys that you brought",
+        Verdict::Fork => "two histories were signed; keep both copies, they prove it",
+        Verdict::Invalid => "the records are not what was signed",
+        Verdict::Rollback => "the journal was shortened",
+        Verdict::Unanchored => {
+            "nobody that you believe vouches for this; pass --policy with keys from elsewhere"
+        }
+        Verdict::Semantic => "the records are genuine and contradict each other",
+        Verdict::Incomplete => "what is there is genuine, but something is missing or too old",
+        Verdict::Unreadable => "it could not be read; nothing was concluded",
+    }
+}

@@ -1,0 +1,196 @@
+//! What an agent says first, and what the mirror knows of its journal.
+
+use super::{WorkError, Worker, answers};
+use crate::journal::HeadCheck;
+use crate::signer::Last;
+use cortex_audit::{FORMAT, KeyKind, SignedNote, VerifierKey};
+use cortex_model::limits::mirror::AUDIT_BATCHES_OPEN_MAX;
+use cortex_model::proto as pb;
+use pb::AuditRejectCode as Code;
+use pb::audit_node_event::Kind;
+use pb::mirror_reply::Body as Reply;
+
+impl Worker {
+    pub(super) async fn hello(&mut self, log32: &str, hello: &pb::AuditHello) -> Reply {
+        match self.try_hello(log32, hello).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.held.remove(log32);
+                self.unable(0, 0, &error)
+            }
+        }
+    }
+
+    async fn try_hello(&mut self, log32: &str, hello: &pb::AuditHello) -> Result<Reply, WorkError> {
+        if hello.format != FORMAT {
+            let why = format!("this mirror reads {FORMAT}, not {:?}", hello.format);
+            return Ok(answers::reject(0, Code::Invalid, 0, why, Vec::new()));
+        }
+        let head = match self.read_head(log32, hello) {
+            Ok(head) => head,
+            Err(why) => return Ok(answers::reject(0, Code::WrongKey, 0, why, Vec::new())),
+        };
+        if let Some(reply) = self.closed(log32, 0).await? {
+            return Ok(reply);
+        }
+        self.journal(log32, true).await?;
+        if let Some(reply) = self.remember(log32, hello).await? {
+            return Ok(reply);
+        }
+        // A crash may have come between storing and signing.
+        self.cosign(log32).await?;
+        let check =
+            self.held.get(log32).map_or(HeadCheck::Fits, |held| held.journal.check_head(&head));
+        match check {
+            HeadCheck::Fits => self.stands(log32).await,
+            HeadCheck::WrongKey => {
+                let why = "the head is not signed by the journal's key".to_owned();
+                Ok(answers::reject(0, Code::WrongKey, 0, why, Vec::new()))
+            }
+            HeadCheck::Rollback => {
+                let size = head.checkpoint().size;
+                let cosigned = self.held.get(log32).map_or(0, |held| held.journal.cosigned());
+                let why = format!(
+                    "the journal has {size} records, but {cosigned} were cosigned: it was rolled back"
+                );
+                self.contradicted(log32, hello, Code::Rollback, size, why).await
+            }
+            HeadCheck::Fork => {
+                let size = head.checkpoint().size;
+                let why = format!("two histories of {size} records were signed");
+                self.contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why).await
+            }
+        }
+    }
+
+    /// The head must be signed by the key that the hello names, and that by its name be of this node and journal.
+    fn read_head(&self, log32: &str, hello: &pb::AuditHello) -> Result<SignedNote, String> {
+        let key = VerifierKey::parse(&hello.vkey).map_err(|error| format!("its key: {error}"))?;
+        let tail = format!("/audit/{}/{log32}", self.node);
+        if key.kind() != KeyKind::Log
+            || !key.name().ends_with(&tail)
+            || !hello.log.starts_with(log32)
+        {
+            return Err(format!(
+                "{} is no key of journal {log32} of node {}",
+                key.name(),
+                self.node
+            ));
+        }
+        let head =
+            SignedNote::parse(hello.head_note.as_bytes()).map_err(|e| format!("its head: {e}"))?;
+        head.verify_log(&key).map_err(|error| format!("its head: {error}"))?;
+        if head.checkpoint().size != hello.size {
+            return Err(format!(
+                "its head is of size {}, it says {}",
+                head.checkpoint().size,
+                hello.size
+            ));
+        }
+        Ok(head)
+    }
+
+    /// A cosignature of this mirror's key that the log has forgotten still binds it.
+    async fn remember(
+        &mut self,
+        log32: &str,
+        hello: &pb::AuditHello,
+    ) -> Result<Option<Reply>, WorkError> {
+        if hello.newest_cosigned.is_empty() {
+            return Ok(None);
+        }
+        let Some(held) = self.held.get_mut(log32) else { return Ok(None) };
+        let Ok(note) = SignedNote::parse(hello.newest_cosigned.as_bytes()) else { return Ok(None) };
+        let Ok(time_s) = note.verify_cosignature(self.shared.signer.verifier()) else {
+            // Of another mirror; it binds that one.
+            return Ok(None);
+        };
+        let (size, root) = (note.checkpoint().size, note.checkpoint().root);
+        let key = VerifierKey::parse(&hello.vkey).ok();
+        if key.is_none_or(|key| note.verify_log(&key).is_err()) {
+            return Ok(None);
+        }
+        let known = held.journal.signed.as_ref();
+        if let Some(known) = known
+            && known.size == size
+            && known.root != root
+        {
+            tracing::error!(
+                node = self.node,
+                log32,
+                size,
+                "this mirror's key signed two histories: it was copied or its state was lost"
+            );
+            let why = format!("two histories of {size} records were cosigned");
+            return self
+                .contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why)
+                .await
+                .map(Some);
+        }
+        if known.is_some_and(|known| known.size >= size) {
+            return Ok(None);
+        }
+        tracing::error!(
+            node = self.node,
+            log32,
+            size,
+            "the log has lost what was cosigned; the node's copy of the cosignature is taken over"
+        );
+        let Last { signed, rev } =
+            self.shared.signer.adopt(&held.journal, note, time_s, held.signed_rev).await?;
+        held.journal.signed = signed;
+        held.signed_rev = rev;
+        self.dirty = true;
+        // What is stored must pass through it.
+        let store = self.shared.store.clone();
+        let signed = held.journal.signed.clone();
+        let journal = store.journal(&self.workspace, &self.node, log32, signed).await?;
+        held.journal = journal;
+        Ok(None)
+    }
+
+    async fn contradicted(
+        &mut self,
+        log32: &str,
+        hello: &pb::AuditHello,
+        code: Code,
+        seq: u64,
+        reason: String,
+    ) -> Result<Reply, WorkError> {
+        let notes = self.evidence_notes(log32, &hello.head_note);
+        tracing::error!(
+            node = self.node,
+            log32,
+            reason,
+            "the node gets no work until an operator settles it"
+        );
+        let found = pb::AuditQuarantined {
+            log: hello.log.clone(),
+            code: code.into(),
+            reason: reason.clone(),
+            seq,
+            notes: notes.clone(),
+            records: Vec::new(),
+            records_first_seq: 0,
+        };
+        self.note(vec![Kind::Quarantined(found)]).await?;
+        Ok(answers::reject(0, code, seq, reason, notes))
+    }
+
+    async fn stands(&mut self, log32: &str) -> Result<Reply, WorkError> {
+        let (standing, reason) = self.state().await?.standing();
+        let mirror_vkey = self.shared.signer.verifier().to_string();
+        let held = self.held.get(log32).map(|held| &held.journal);
+        let signed = held.and_then(|journal| journal.signed.as_ref());
+        let size = held.map_or(0, |journal| journal.size());
+        Ok(Reply::State(pb::AuditState {
+            resume_from: size,
+            cosigned_note: signed.map_or(String::new(), |signed| signed.note.to_string()),
+            standing: standing.into(),
+            reason,
+            max_batches: AUDIT_BATCHES_OPEN_MAX as u32,
+            openings_from: held.map_or(0, |journal| journal.openings_from),
+            mirror_vkey,
+        }))
+    }
+}
