@@ -2,17 +2,18 @@
 
 use crate::clock::unix_now;
 use crate::consent::{Consent, Standing};
-use crate::exec::{Stop, Surroundings, launch};
+use crate::exec::{Stop, Surroundings, launch, level};
 use crate::facts::{Scene, gather};
 use crate::guard::Guard;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
+use crate::sandbox::Sandbox;
 use crate::spool::Spool;
 use cortex_agent_core::consent::{self, Question, Verdict};
 use cortex_agent_core::mask::Mask;
-use cortex_agent_core::plan::Operation;
+use cortex_agent_core::plan::{Level, Operation};
 use cortex_agent_core::policy::{Fingerprint, Proposal};
-use cortex_agent_core::{Decision, Policy, Request, decide};
-use cortex_audit::SignedNote;
+use cortex_agent_core::{Decision, ExecPlan, Policy, Request, decide};
+use cortex_audit::{SignedNote, record};
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +58,7 @@ pub(crate) struct Job {
     pub(crate) spool: Arc<Spool>,
     pub(crate) mark: String,
     pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
     pub(crate) stop: oneshot::Receiver<Stop>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -72,7 +74,10 @@ impl Job {
             tracing::debug!(attempt = %key, ?effect, ?trail, "decided");
             let Decision { plan, proposal, rule, fault, fingerprint, classes, .. } = decision;
             let result = match (plan, proposal) {
-                (Some(plan), _) => self.start(rule, plan).await,
+                (Some(plan), _) => match self.level(&plan) {
+                    Ok(level) => self.start(rule, plan, level).await,
+                    Err(fault) => self.refuse("sandbox".to_owned(), Some(fault)).await,
+                },
                 (None, None) => self.refuse(rule, fault).await,
                 (None, Some(proposal)) => {
                     let question = self.question(&proposal, fingerprint, classes, rule.clone());
@@ -185,10 +190,19 @@ impl Job {
         decide(&self.policy, &gathered.unwrap_or_default(), &request)
     }
 
+    /// How strongly the plan will be confined; an error if that is less than it asks for.
+    fn level(&self, plan: &ExecPlan) -> Result<Level, Fault> {
+        match plan.operation() {
+            Operation::Process(process) => level(self.sandbox.as_deref(), process),
+            Operation::Echo(_) => Ok(Level::None),
+        }
+    }
+
     async fn start(
         self,
         rule: String,
-        plan: cortex_agent_core::ExecPlan,
+        plan: ExecPlan,
+        level: Level,
     ) -> Result<Receipt, JournalError> {
         if let Operation::Process(process) = plan.operation() {
             match Mask::new(&process.secrets) {
@@ -203,15 +217,23 @@ impl Job {
                 }
             }
         }
-        let Self { key, fence, actor, policy, journal, spool, mark, guard: keeper, .. } = self;
+        let Self {
+            key, fence, actor, policy, journal, spool, mark, guard: keeper, sandbox, ..
+        } = self;
         let timeout_ms = plan.timeout_ms();
+        let unenforced = sandbox.as_ref().map(|sandbox| sandbox.armed().gaps(level));
+        let confined = record::Sandbox {
+            level: level.word().to_owned(),
+            unenforced: unenforced.unwrap_or_default(),
+        };
         let policy = policy.digest().to_owned();
         let (floor, plan) = (self.floor?, Arc::new(plan));
-        let draft = IntentDraft { key: key.clone(), fence, actor, rule, policy, plan, floor };
+        let attempt = key.clone();
+        let draft = IntentDraft { key: attempt, fence, actor, rule, policy, confined, plan, floor };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);
-        let surroundings = Surroundings { spool, mark, guard: keeper, stop, events };
+        let surroundings = Surroundings { spool, mark, guard: keeper, sandbox, stop, events };
         let (guard, outcome) = launch(guard, surroundings).await;
         journal.outcome(guard, outcome).await
     }

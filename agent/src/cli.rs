@@ -3,9 +3,10 @@
 use crate::config::Config;
 use crate::consent::ConsentCommand;
 use crate::driver::Stop;
-use crate::guard;
-use crate::identity;
+use crate::local::Ask;
+use crate::owner::{self, Which};
 use crate::policy::{Init, PolicyCommand};
+use crate::{doctor, guard, identity, sandbox};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
@@ -31,6 +32,30 @@ struct Cli {
 enum Command {
     /// Connect to a gateway and take work that the policy allows, until stopped.
     Run(Box<Run>),
+    /// Take no more work; what runs goes on.
+    Pause(Which),
+    /// Take work again.
+    Resume(Which),
+    /// End everything that runs, and take no more work.
+    StopAll(Which),
+    /// What runs at present, and whether more is taken.
+    Running(Which),
+    /// What was asked, started and refused on this machine, from its own journal.
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// So many of the newest entries.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        count: usize,
+    },
+    /// Try out what this machine can enforce, and tell.
+    Doctor(Doctor),
+    /// Does what a task must not be able to. Started by 'doctor'.
+    #[command(name = doctor::TRIAL, hide = true)]
+    Trial {
+        /// What.
+        words: Vec<OsString>,
+    },
     /// Look after the node's journal: verify, show, doctor, recover.
     Journal(crate::journal_cli::Journal),
     /// Make this machine a node: with a join token of an administrator.
@@ -50,6 +75,16 @@ enum Command {
     /// Ends what an agent started, once it is gone. Started by the agent itself.
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
+    /// Makes the processes of tasks. Started by the agent itself.
+    #[command(name = sandbox::SUBCOMMAND, hide = true)]
+    Launcher,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    /// One JSON object with stable fields.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -108,6 +143,14 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
     };
     match cli.command {
         Command::Guard => guard::main(),
+        Command::Pause(which) => exit(owner::tell(&which, &Ask::Pause)),
+        Command::Resume(which) => exit(owner::tell(&which, &Ask::Resume)),
+        Command::StopAll(which) => exit(owner::tell(&which, &Ask::StopAll)),
+        Command::Running(which) => exit(owner::tell(&which, &Ask::Status)),
+        Command::History { which, count } => exit(owner::tell(&which, &Ask::History { count })),
+        Command::Launcher => sandbox::main(),
+        Command::Trial { words } => doctor::try_inside(&words),
+        Command::Doctor(chosen) => exit(examine(&chosen, inside)),
         Command::Journal(journal) => crate::journal_cli::run(journal),
         Command::Run(run) => exit(serve(*run, inside)),
         Command::Join(args) => exit(ask(identity::join_command(args))),
@@ -136,9 +179,30 @@ fn exit(done: Result<(), Fault>) -> ExitCode {
     }
 }
 
+/// This program with the arguments that lead to one of its hidden subcommands.
+fn hidden(inside: &[&str], subcommand: &str) -> Vec<OsString> {
+    let Ok(program) = std::env::current_exe() else { return Vec::new() };
+    let words = inside.iter().copied().chain([subcommand]).map(OsString::from);
+    std::iter::once(program.into_os_string()).chain(words).collect()
+}
+
+fn examine(chosen: &Doctor, inside: &[&str]) -> Result<(), Fault> {
+    let (launcher, trial) = (hidden(inside, sandbox::SUBCOMMAND), hidden(inside, doctor::TRIAL));
+    block_on(async {
+        let report = doctor::examine(&launcher, &trial).await?;
+        doctor::print(&report, chosen.json).map_err(failed)?;
+        if report.is_broken() {
+            let message = "something got through that the level promises to stop";
+            return Err(Fault::new(Code::SandboxFailed, message));
+        }
+        Ok(())
+    })
+}
+
 fn serve(run: Run, inside: &[&str]) -> Result<(), Fault> {
     log(run.log_format);
     let config = configure(run, inside)?;
+    sandbox::hide_memory().map_err(failed)?;
     block_on(async {
         let stop = Stop::default();
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -217,11 +281,8 @@ fn configure(run: Run, inside: &[&str]) -> Result<Config, Fault> {
             .ok_or_else(|| Fault::new(Code::Usage, format!("label {label:?} is not KEY=VALUE")))?;
         config.labels.insert(key.to_owned(), value.to_owned());
     }
-    if let Ok(program) = std::env::current_exe() {
-        config.guard = vec![program.into_os_string()];
-        config.guard.extend(inside.iter().map(OsString::from));
-        config.guard.push(guard::SUBCOMMAND.into());
-    }
+    config.guard = hidden(inside, guard::SUBCOMMAND);
+    config.launcher = hidden(inside, sandbox::SUBCOMMAND);
     config.check()?;
     Ok(config)
 }

@@ -80,6 +80,8 @@ pub struct Config {
     pub max_unacked: u64,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
+    /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
+    pub launcher: Vec<OsString>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +117,7 @@ impl Config {
             stop_grace_secs: STOP_GRACE_DEFAULT_SECS,
             max_unacked: MAX_UNACKED_DEFAULT,
             guard: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 

@@ -6,12 +6,14 @@ use crate::config::{self, Config};
 use crate::guard::Guard;
 use crate::journal::{Identity, Journal, OpenIntent};
 use crate::processes::{Belongs, Ended, end_all};
+use crate::sandbox::Sandbox;
 use crate::spool::{Spool, SpoolDir};
 use cortex_agent_core::Phase;
 use cortex_agent_core::recovery::Found;
 use cortex_model::{AttemptKey, Code, Fault, Outcome, TaskId, TaskKey, Workspace};
 use cortex_tunnel::Restored;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub(crate) struct Started {
     /// What former processes owe upstream.
     pub(crate) restored: Vec<Restored>,
     pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
     /// UUID of this process's session.
     pub(crate) session: String,
     /// Marks every process of this agent: `<incarnation>.<session>`.
@@ -71,6 +74,10 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
         true => Vec::new(),
         false => restore(&journal, &mut owned).await?,
     };
+    let sandbox = match config.launcher.as_slice() {
+        [] => None,
+        program => Some(Arc::new(confine(program).await?)),
+    };
     let guard = match config.guard.as_slice() {
         [] => None,
         program => {
@@ -81,7 +88,22 @@ pub(crate) async fn start(config: &Config) -> Result<Started, Fault> {
         }
     };
     let closed = opened.closed;
-    Ok(Started { journal, closed, spools, owned, restored, guard, session, mark })
+    Ok(Started { journal, closed, spools, owned, restored, guard, sandbox, session, mark })
+}
+
+/// Starts the launcher and says what it can enforce.
+async fn confine(program: &[OsString]) -> Result<Sandbox, Fault> {
+    let sandbox = Sandbox::start(program).await.map_err(|err| {
+        Fault::new(Code::AgentUnable, format!("the launcher cannot be started: {err}"))
+    })?;
+    let armed = sandbox.armed();
+    let (level, landlock) = (armed.level.word(), armed.landlock_abi);
+    if armed.why.is_empty() {
+        tracing::info!(level, landlock, "the sandbox is armed");
+    } else {
+        tracing::warn!(level, landlock, why = armed.why, "the sandbox is weaker than it could be");
+    }
+    Ok(sandbox)
 }
 
 /// Ends what former processes of this journal left running.

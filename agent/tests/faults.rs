@@ -64,7 +64,8 @@ fn draft(task: &str) -> IntentDraft {
     let decision = decide(&policy, &facts, &request);
     let plan = Arc::new(decision.plan.unwrap());
     let (rule, policy) = (decision.rule, policy.digest().into());
-    IntentDraft { key, fence: 7, actor: None, rule, policy, plan, floor: None }
+    let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
+    IntentDraft { key, fence: 7, actor: None, rule, policy, confined, plan, floor: None }
 }
 
 /// Notes outside of the journal what was said to be durable.

@@ -91,6 +91,40 @@ async fn what_even_the_guard_could_not_end_is_ended_at_the_next_start() {
     kill(agent).await;
 }
 
+#[tokio::test]
+async fn ten_tasks_of_a_killed_agent_leave_no_process_and_each_ends_as_interrupted() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.command(&gateway).args(["--slots", "10"]).spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    let mut pids = Vec::new();
+    for id in 1..=10 {
+        let name = format!("t{id}");
+        let (spec, file) = long_task(&node, &name);
+        connection.dispatch(&name, id, spec).await;
+        pids.push(file);
+    }
+    let mut left = Vec::new();
+    for file in pids {
+        left.push(appears(&file).await);
+    }
+    kill(agent).await;
+    // No agent runs while this happens.
+    for pid in left {
+        is_gone(&pid).await;
+    }
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut ended = std::collections::BTreeSet::new();
+    while ended.len() < 10 {
+        let report = connection.outcome().await;
+        assert!(matches!(ending(&report), ending::Kind::Interrupted(_)), "{report:?}");
+        ended.insert(report.task_id.clone());
+        connection.ack_outcome(&report.task_id).await;
+    }
+    kill(agent).await;
+    assert_eq!(verify(&node).await.0, 0);
+}
+
 /// Children of a process whose command line has a word.
 fn children(parent: u32, word: &str) -> Vec<i32> {
     let pids = std::fs::read_dir("/proc").unwrap();

@@ -138,5 +138,6 @@ fn draft(task: &str) -> anyhow::Result<IntentDraft> {
     let decision = decide(&policy, &facts, &request);
     let plan = Arc::new(decision.plan.context("the policy allows it")?);
     let (rule, policy) = (decision.rule, policy.digest().into());
-    Ok(IntentDraft { key, fence: 7, actor: None, rule, policy, plan, floor: None })
+    let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
+    Ok(IntentDraft { key, fence: 7, actor: None, rule, policy, confined, plan, floor: None })
 }

@@ -14,6 +14,7 @@ mod policy;
 mod procs;
 mod report;
 mod sample;
+mod sandbox;
 mod shell;
 mod streams;
 mod tls;
@@ -99,6 +100,8 @@ enum Scenario {
     Idle,
     /// Tunnels that do nothing
     Tunnels,
+    /// The start of a confined command
+    Sandbox,
     /// Letting agents in
     TunnelAuth,
     /// The scheduler's fold alone
@@ -113,11 +116,12 @@ enum Scenario {
     Yardstick,
 }
 
-const ALL: [Scenario; 9] = [
+const ALL: [Scenario; 10] = [
     Scenario::Echo,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
+    Scenario::Sandbox,
     Scenario::Fold,
     Scenario::Policy,
     Scenario::Audit,
@@ -208,6 +212,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
+            Scenario::Sandbox => sandbox::run(bench).await?,
             Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Journal => journal::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,

@@ -112,6 +112,7 @@ pub(crate) fn finished(attempt: u32) -> Commit {
         ended_at_ms: NOW.0 + 1,
         journal_seq: 1000,
         duration_us: 900,
+        confinement: None,
     };
     let finished = Finished { attempt, outcome, at: NOW };
     Commit { n: 3, events: vec![Event::Finished(Box::new(finished))] }

@@ -1,6 +1,6 @@
 //! `test`, `ci`, `bench` and `gen`: thin sequences of cargo commands. They hold no logic of the product.
 
-use crate::run::{cargo, output, root, run};
+use crate::run::{cargo, output, root, run, works};
 use crate::setup::setup;
 use crate::{nats, python};
 use std::process::Command;
@@ -28,6 +28,7 @@ in turn with its yardstick, and prints a table of medians. All of them take some
   shell      `sh -c true` tasks against starting the same program by hand
   idle       memory and size of the agent
   tunnels    memory per idle tunnel at 500 and 5,000 agents
+  sandbox    the start of a confined command (installs bubblewrap, the yardstick, if root)
   tunnel-auth
              letting agents in: TLS, token, hello and welcome, against bare handshakes
   fold       the scheduler's decisions alone
@@ -84,12 +85,29 @@ pub(crate) fn ci(args: &[String]) -> Result<(), String> {
 /// # Errors
 /// When a build or a scenario fails.
 pub(crate) fn bench(args: &[String]) -> Result<(), String> {
+    if args.iter().all(|a| a.starts_with('-')) || args.iter().any(|a| a == "sandbox") {
+        yardstick()?;
+    }
     let packages = ["-p", "cortex-cli", "-p", "cortex-agent", "-p", "cortex-bench"];
     run(cargo(&["build", "--release", "--locked"]).args(packages))?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let program = std::path::Path::new(&target).join("release/cortex-bench");
     run(Command::new(program).arg("run").args(args))
+}
+
+/// Bubblewrap, beside which the sandbox is measured. Nothing but the benchmark uses it.
+fn yardstick() -> Result<(), String> {
+    if works("bwrap", &["--version"]) {
+        return Ok(());
+    }
+    eprintln!("xtask: bubblewrap is missing; installing the package, for the benchmark only");
+    run(Command::new("apt-get").args(["-qq", "update"]))
+        .and_then(|()| {
+            let install = ["-qq", "-y", "--no-install-recommends", "install", "bubblewrap"];
+            run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(install))
+        })
+        .map_err(|why| format!("{why}\n  Install bubblewrap yourself, or name other scenarios."))
 }
 
 /// Regenerates the contract's Rust.

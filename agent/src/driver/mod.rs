@@ -6,6 +6,7 @@ mod audit;
 mod identity;
 mod leaving;
 mod offers;
+mod owner;
 
 pub use leaving::Stop;
 
@@ -15,6 +16,7 @@ use crate::config::{self, Config};
 use crate::consent::Consent;
 use crate::exec;
 use crate::journal_start;
+use crate::local::{self, Question};
 use crate::lock;
 use crate::manifest;
 use crate::policy::PolicyFile;
@@ -78,7 +80,15 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     let probed = manifest::probe(&config.labels).await;
     let node = started.journal.node().to_owned();
     tracing::info!(node, session = started.session, server = config.server, "agent started");
+    let asked = match local::listen(&config.data_dir) {
+        Ok(asked) => Some(asked),
+        Err(error) => {
+            tracing::warn!(%error, "the owner's socket cannot be made: pause and stop-all do not work");
+            None
+        }
+    };
     let mut driver = Driver::new(config, started, policy, probed);
+    driver.asked = asked;
     driver.serve(stop).await;
     driver.close().await;
     driver.farewell()
@@ -112,6 +122,12 @@ struct Driver {
     look_at: Instant,
     /// Head and free slots that the machine was told last.
     told: (u64, u32),
+    /// What the owner asks on this machine.
+    asked: Option<mpsc::Receiver<Question>>,
+    /// The owner wants no work to be taken.
+    paused: bool,
+    /// Who waits until everything has ended.
+    stopping: Vec<owner::Stopping>,
     audit: audit::Audit,
 }
 
@@ -125,6 +141,7 @@ enum Woke {
     Room,
     Event(Option<Event>),
     Dialed(Result<Dialed, Fault>),
+    Asked(Question),
     /// There is more to send upstream, or an answer was stored.
     Audit(Option<audit::Kept>),
     Errand(Errand),
@@ -150,6 +167,7 @@ impl Driver {
         }
         let (events, happened) = mpsc::channel(EVENTS);
         let worker = Worker::new(config.slots);
+        let paused = owner::is_paused(&config.data_dir);
         let audit = audit::Audit::new(&started.journal);
         let consent = Consent::start(&config.data_dir, &started.mark);
         Self {
@@ -174,6 +192,9 @@ impl Driver {
             said: Manifest::default(),
             look_at: Instant::now(),
             told: (0, 0),
+            asked: None,
+            paused,
+            stopping: Vec::new(),
         }
     }
 
@@ -194,8 +215,12 @@ impl Driver {
                 Woke::Frame(Ok(frame)) => self.take(frame),
                 Woke::Frame(Err(fault)) => self.lost(&fault),
                 Woke::Dialed(result) => self.dialed(result),
+                Woke::Event(Some(event)) => {
+                    self.event(event);
+                    self.tell_stopped();
+                }
+                Woke::Asked(question) => self.asked(question),
                 Woke::Errand(errand) => self.errand_done(errand),
-                Woke::Event(Some(event)) => self.event(event),
                 Woke::Audit(kept) => self.audit_kept(kept),
                 Woke::Room | Woke::Time | Woke::Event(None) => {}
                 Woke::Stop => leaving = self.leave(),
@@ -233,6 +258,7 @@ impl Driver {
             frame = next(&mut self.link) => Woke::Frame(frame),
             () = room(up.as_ref()), if has_frame && up.is_some() => Woke::Room,
             result = dialed(&mut self.dialing) => Woke::Dialed(result),
+            question = asked(&mut self.asked) => Woke::Asked(question),
             kept = self.audit.wait() => Woke::Audit(kept),
             errand = identity::done(&mut self.keeping) => Woke::Errand(errand),
             () = sleep_until(wake) => Woke::Time,
@@ -413,6 +439,17 @@ async fn dialed(dialing: &mut Option<JoinHandle<Result<Dialed, Fault>>>) -> Resu
         },
         None => std::future::pending().await,
     }
+}
+
+/// The next question of the owner; never, if there is no socket for it.
+async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(asked) = questions
+        && let Some(question) = asked.recv().await
+    {
+        return question;
+    }
+    *questions = None;
+    std::future::pending().await
 }
 
 async fn sleep_until(time: Option<Instant>) {

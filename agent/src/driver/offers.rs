@@ -77,6 +77,9 @@ impl Driver {
         if let Some(blocked) = self.started.journal.blocked() {
             return Some(blocked.to_fault());
         }
+        if let Some(paused) = self.paused() {
+            return Some(paused);
+        }
         if let Err(fault) = self.policy.current() {
             return Some(fault);
         }
@@ -118,6 +121,7 @@ impl Driver {
             spool: self.own(attempt, output_limit),
             mark: self.started.mark.clone(),
             guard: self.started.guard.as_ref().map(Arc::clone),
+            sandbox: self.started.sandbox.as_ref().map(Arc::clone),
             stop,
             events: self.events.clone(),
         };

@@ -2,17 +2,22 @@
 //! that was made durable, and gives it back with how it ended.
 
 mod echo;
+mod process;
 mod shell;
+
+pub(crate) use process::level;
 
 use crate::attempt::Event;
 use crate::clock::unix_now;
 use crate::guard::Guard;
 use crate::journal::IntentGuard;
+use crate::sandbox::{Remains, Sandbox};
 use crate::spool::Spool;
-use cortex_agent_core::plan::Operation;
-use cortex_model::{AttemptKey, Ending, Outcome};
+use cortex_agent_core::ProcessPlan;
+use cortex_agent_core::plan::{Level, Operation};
+use cortex_model::{AttemptKey, Confinement, Ending, Fault, LimitUse, Outcome};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Why a running attempt is to be ended.
@@ -49,10 +54,25 @@ pub(crate) struct Surroundings {
     pub(crate) mark: String,
     /// Ends what was started should the agent die.
     pub(crate) guard: Option<Arc<Guard>>,
+    /// Starts what a plan wants confined, and everything else where it can.
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
     /// Resolves when the attempt is to be ended.
     pub(crate) stop: oneshot::Receiver<Stop>,
     /// Is told up to where output can be read.
     pub(crate) events: mpsc::Sender<Event>,
+}
+
+/// What came of a process.
+struct Done {
+    ending: Ending,
+    remains: Remains,
+}
+
+impl Done {
+    /// Nothing ran.
+    fn never(fault: Fault) -> Self {
+        Self { ending: Ending::SpawnFailed(fault.into()), remains: Remains::default() }
+    }
 }
 
 /// Says up to where output can be read.
@@ -84,11 +104,15 @@ pub(crate) async fn launch(
     let announce = Announce::new(guard.key(), &surroundings.events);
     let plan = Arc::clone(guard.plan());
     let timeout_ms = plan.timeout_ms();
+    let sandbox = surroundings.sandbox.clone();
+    let mut ran = None;
     let ending = match (surroundings.stop.try_recv(), plan.operation()) {
         (Ok(stop), _) => stop.ending(timeout_ms, 0),
         (Err(_), Operation::Echo(payload)) => echo::run(payload, &spool),
         (Err(_), Operation::Process(process)) => {
-            shell::run(guard.key(), process, timeout_ms, surroundings).await
+            let done = shell::run(guard.key(), process, timeout_ms, surroundings).await;
+            ran = Some((process, done.remains));
+            done.ending
         }
     };
     let duration = start.elapsed();
@@ -102,6 +126,13 @@ pub(crate) async fn launch(
             tracing::error!(%error, attempt = %guard.key(), "output is not safe on the disk");
         }
     }
+    let confinement = match ran {
+        Some((process, remains)) if !never_ran => {
+            let used = Measured { duration, timeout_ms, output: done.summary.total() };
+            Some(confinement(process, sandbox.as_deref(), &remains, &ending, &used))
+        }
+        Some(_) | None => None,
+    };
     let outcome = Outcome {
         ending,
         output: if never_ran { Default::default() } else { done.summary },
@@ -110,8 +141,61 @@ pub(crate) async fn launch(
         ended_at_ms: unix_now().0,
         journal_seq: 0,
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        confinement,
     };
     (guard, outcome)
+}
+
+/// What the agent itself has measured.
+struct Measured {
+    duration: Duration,
+    timeout_ms: u64,
+    output: u64,
+}
+
+/// What held a process and what it used.
+fn confinement(
+    process: &ProcessPlan,
+    sandbox: Option<&Sandbox>,
+    remains: &Remains,
+    ending: &Ending,
+    measured: &Measured,
+) -> Confinement {
+    let level = level(sandbox, process).unwrap_or(Level::None);
+    let not_enforced = sandbox.map(|sandbox| sandbox.armed().gaps(level)).unwrap_or_default();
+    let mut limits = vec![
+        limit("wall", measured.timeout_ms, ms(measured.duration), "hard"),
+        limit("output", process.limits.output, measured.output, "hard"),
+    ];
+    if let Some(sandbox) = sandbox {
+        limits.extend(sandbox.limits(process, remains.used, measured.duration));
+    }
+    let killed_by = match ending {
+        Ending::Timeout { .. } => "wall",
+        Ending::Exited { .. }
+        | Ending::Signaled { .. }
+        | Ending::SpawnFailed(_)
+        | Ending::Cancelled { .. }
+        | Ending::Denied { .. }
+        | Ending::Interrupted { .. }
+        | Ending::Expired { .. } => remains.killed_by,
+    };
+    Confinement {
+        level: level.word().to_owned(),
+        not_enforced,
+        network: process.net.word().to_owned(),
+        limits,
+        killed_by: killed_by.to_owned(),
+    }
+}
+
+/// A limit and what was used of it.
+pub(crate) fn limit(name: &str, limit: u64, used: u64, strength: &str) -> LimitUse {
+    LimitUse { name: name.to_owned(), limit, used, strength: strength.to_owned() }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,24 +1,19 @@
-//! Runs one program: its own process group, its own environment, pipes for all three streams, output into the
-//! spool. It ends when the program has ended and its pipes are drained, or when it is stopped and the whole tree
-//! is gone.
+//! Runs one program: its own environment, pipes for all three streams, output into the spool. It ends when the program
+//! has ended and its pipes are drained, or when it is stopped and the whole tree is gone.
 
-use super::{Announce, Stop, Surroundings};
-use crate::guard::Guard;
-use crate::processes::{Belongs, end_all, group_exists, signal_group};
+use super::process::{Process, Start, Streams};
+use super::{Announce, Done, Stop, Surroundings};
+use crate::sandbox::{End, Remains};
 use crate::spool::Spool;
 use cortex_agent_core::ProcessPlan;
 use cortex_model::limits::OUTPUT_LINGER_MS;
 use cortex_model::task::Stream;
-use cortex_model::{AttemptKey, Code, Ending, Fault};
-use rustix::process::Signal;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use cortex_model::{AttemptKey, Ending};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,8 +26,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long output is still read after the program has ended: something it left behind may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// How long ended processes may take to disappear.
+/// How long the end of a program is waited for that was killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A program that has written so many times more than is kept is ended.
+const RUNAWAY: u64 = 64;
 
 const FIRST_READ: usize = 8 * 1024;
 const LARGE_READ: usize = 64 * 1024;
@@ -42,37 +40,37 @@ pub(super) async fn run(
     plan: &ProcessPlan,
     timeout_ms: u64,
     surroundings: Surroundings,
-) -> Ending {
-    let Surroundings { spool, mark, guard, stop, events } = surroundings;
+) -> Done {
+    let Surroundings { spool, mark, guard, sandbox, stop, events } = surroundings;
     let announce = Announce::new(key, &events);
-    let mut child = match spawn(plan) {
-        Ok(child) => child,
-        Err(err) => {
-            let program = plan.program.display();
-            let fault = Fault::new(Code::SpawnFailed, format!("{program}: {err}"));
-            return Ending::SpawnFailed(fault.into());
-        }
+    let start = Start { key, mark, guard, sandbox: sandbox.as_deref() };
+    let (process, streams) = match Process::start(plan, start) {
+        Ok(started) => started,
+        Err(fault) => return Done::never(fault),
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
-    let watched = Watched::new(guard, group);
+    let Streams { stdin, stdout, stderr } = streams;
     let mut run = Run {
-        stdout: Reader::new(child.stdout.take(), Stream::Stdout),
-        stderr: Reader::new(child.stderr.take(), Stream::Stderr),
-        child,
-        group,
+        stdout: Reader::new(stdout, Stream::Stdout),
+        stderr: Reader::new(stderr, Stream::Stderr),
+        process,
         spool: &spool,
+        most_read: plan.limits.output.saturating_mul(RUNAWAY),
+        read: 0,
         stop: Some(stop),
         stopping: None,
-        status: None,
+        runaway: false,
+        end: None,
         killed: false,
         flush_at: None,
         give_up_at: None,
     };
-    let feed = feed(run.child.stdin.take(), &plan.stdin);
+    let feed = feed(stdin, &plan.stdin);
     follow(&mut run, feed, &announce).await;
-    let survivors = run.clean_up(&mark, key).await;
-    drop(watched);
-    run.ending(timeout_ms, survivors)
+    let mut remains = run.clean_up().await;
+    if run.runaway && remains.killed_by.is_empty() {
+        remains.killed_by = "output";
+    }
+    Done { ending: run.ending(timeout_ms, remains.survivors), remains }
 }
 
 /// Reads output and feeds input until the program is over. Input that nobody reads does not hold it up.
@@ -88,50 +86,10 @@ async fn follow(run: &mut Run<'_>, feed: impl Future<Output = ()>, announce: &An
     }
 }
 
-fn spawn(plan: &ProcessPlan) -> std::io::Result<Child> {
-    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
-    let mut command = std::process::Command::new(&plan.program);
-    if let Some((name, arguments)) = plan.argv.split_first() {
-        command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
-    }
-    command
-        .current_dir(&plan.cwd)
-        .env_clear()
-        .envs(plan.env.iter().map(|(name, value)| (name, text(value))))
-        .process_group(0)
-        .stdin(if plan.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Command::from(command).kill_on_drop(true).spawn()
-}
-
 /// A program need not read its input; a closed pipe is its choice.
-async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+async fn feed(stdin: Option<pipe::Sender>, input: &[u8]) {
     if let Some(mut stdin) = stdin {
         drop(stdin.write_all(input).await);
-    }
-}
-
-/// Tells the guard process for as long as it lives.
-struct Watched {
-    guard: Option<Arc<Guard>>,
-    group: i32,
-}
-
-impl Watched {
-    fn new(guard: Option<Arc<Guard>>, group: i32) -> Self {
-        if let Some(guard) = &guard {
-            guard.add(group);
-        }
-        Self { guard, group }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(guard) = &self.guard {
-            guard.remove(self.group);
-        }
     }
 }
 
@@ -171,14 +129,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 struct Run<'a> {
-    stdout: Reader<ChildStdout>,
-    stderr: Reader<ChildStderr>,
-    child: Child,
-    group: i32,
+    stdout: Reader<pipe::Receiver>,
+    stderr: Reader<pipe::Receiver>,
+    process: Process,
     spool: &'a Spool,
+    /// Output after which the program is taken for one that does not know what it does, bytes.
+    most_read: u64,
+    read: u64,
     stop: Option<oneshot::Receiver<Stop>>,
     stopping: Option<Stop>,
-    status: Option<ExitStatus>,
+    /// It was ended because of its output.
+    runaway: bool,
+    end: Option<End>,
     /// The signal that cannot be refused was sent.
     killed: bool,
     /// When what was read is announced at the latest.
@@ -189,7 +151,7 @@ struct Run<'a> {
 
 enum Happened {
     Read(Stream, usize),
-    Ended(ExitStatus),
+    Ended(End),
     Stop(Stop),
     Flush,
     GiveUp,
@@ -198,12 +160,13 @@ enum Happened {
 impl Run<'_> {
     /// Waits for one thing and deals with it. False when there is nothing more to wait for.
     async fn step(&mut self, announce: &Announce) -> bool {
-        if self.status.is_some() && self.stdout.pipe.is_none() && self.stderr.pipe.is_none() {
+        if self.end.is_some() && self.stdout.pipe.is_none() && self.stderr.pipe.is_none() {
             return false;
         }
         match self.wait().await {
             Happened::Read(_, 0) => {}
             Happened::Read(stream, read) => {
+                self.count(read);
                 let full = match stream {
                     Stream::Stdout => self.stdout.keep(read, self.spool),
                     Stream::Stderr => self.stderr.keep(read, self.spool),
@@ -215,24 +178,22 @@ impl Run<'_> {
                 }
             }
             Happened::Flush => self.flush(announce).await,
-            Happened::Ended(status) => {
-                self.status = Some(status);
+            Happened::Ended(end) => {
+                self.end = Some(end);
                 self.give_up_at = Some(Instant::now() + DRAIN);
             }
             Happened::Stop(stop) => {
                 self.stop = None;
-                if self.status.is_none() {
+                if self.end.is_none() {
                     self.stopping = Some(stop);
-                    signal_group(self.group, Signal::TERM);
+                    self.process.terminate();
                     let grace = if stop == Stop::Shutdown { LAST_GRACE } else { GRACE };
                     self.give_up_at = Some(Instant::now() + grace);
                 }
             }
-            Happened::GiveUp if self.status.is_some() || self.killed => return false,
+            Happened::GiveUp if self.end.is_some() || self.killed => return false,
             Happened::GiveUp => {
-                self.killed = true;
-                signal_group(self.group, Signal::KILL);
-                self.give_up_at = Some(Instant::now() + PATIENCE);
+                self.kill();
             }
         }
         true
@@ -242,11 +203,7 @@ impl Run<'_> {
         tokio::select! {
             read = self.stdout.read() => Happened::Read(Stream::Stdout, read),
             read = self.stderr.read() => Happened::Read(Stream::Stderr, read),
-            status = self.child.wait(), if self.status.is_none() => match status {
-                Ok(status) => Happened::Ended(status),
-                // Nobody else may wait for it; if somebody did, how it ended is lost.
-                Err(_) => Happened::Ended(ExitStatus::from_raw(0xff00)),
-            },
+            end = self.process.ended(), if self.end.is_none() => Happened::Ended(end),
             stop = stopped(&mut self.stop) => Happened::Stop(stop),
             () = at(self.flush_at) => Happened::Flush,
             () = at(self.give_up_at) => Happened::GiveUp,
@@ -258,34 +215,47 @@ impl Run<'_> {
         announce.grown(self.spool.flush()).await;
     }
 
-    /// Ends whatever is left of the tree and says how much could not be ended. After an ordinary end with
-    /// closed pipes and an empty group there is nothing to look for.
-    async fn clean_up(&mut self, mark: &str, key: &AttemptKey) -> u32 {
-        let drained = self.stdout.pipe.is_none() && self.stderr.pipe.is_none();
-        if self.stopping.is_none() && drained && !group_exists(self.group) {
-            return 0;
+    fn kill(&mut self) {
+        self.killed = true;
+        self.process.kill();
+        self.give_up_at = Some(Instant::now() + PATIENCE);
+    }
+
+    fn count(&mut self, read: usize) {
+        self.read = self.read.saturating_add(read as u64);
+        if self.read > self.most_read && !self.killed {
+            self.runaway = true;
+            self.kill();
         }
-        signal_group(self.group, Signal::KILL);
-        let (mark, key, group) = (mark.to_owned(), key.clone(), self.group);
-        let ended = tokio::task::spawn_blocking(move || {
-            end_all(Belongs::Attempt { agent: &mark, key: &key, group }, PATIENCE)
-        });
-        let survivors = ended.await.map_or(1, |ended| ended.survivors.len());
-        u32::try_from(survivors).unwrap_or(u32::MAX)
+    }
+
+    /// Ends whatever is left of the tree and says how much could not be ended.
+    async fn clean_up(&mut self) -> Remains {
+        let drained = self.stdout.pipe.is_none() && self.stderr.pipe.is_none();
+        self.process.clean_up(self.stopping.is_none() && drained).await
     }
 
     fn ending(&self, timeout_ms: u64, survivors: u32) -> Ending {
         if survivors > 0 {
             tracing::error!(survivors, "processes of a task could not be ended");
         }
-        match (self.stopping, self.status) {
-            (Some(stop), _) => stop.ending(timeout_ms, survivors),
-            (None, Some(status)) => match (status.code(), status.signal()) {
-                (Some(code), _) => Ending::Exited { code },
-                (None, signal) => Ending::Signaled { signal: signal.unwrap_or(0) },
-            },
+        match (&self.end, self.stopping) {
+            (Some(End::Never(fault)), _) => Ending::SpawnFailed(fault.clone().into()),
+            (_, Some(stop)) => stop.ending(timeout_ms, survivors),
+            (Some(End::Status(status)), None) => by_itself(*status),
+            (Some(End::Lost), None) => {
+                let found = "it was ended from outside the sandbox; its end was not seen";
+                Ending::Interrupted { found: found.to_owned() }
+            }
             (None, None) => Ending::Interrupted { found: "its end was not seen".to_owned() },
         }
+    }
+}
+
+fn by_itself(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ending::Exited { code },
+        (None, signal) => Ending::Signaled { signal: signal.unwrap_or(0) },
     }
 }
 

@@ -86,13 +86,16 @@ impl Bench {
         let decision = decide(&policy, &facts, &request);
         let plan = Arc::new(decision.plan.unwrap());
         let (rule, policy) = (decision.rule, String::new());
+        let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
         let (actor, floor) = (None, None);
-        let draft = IntentDraft { key: key.clone(), fence: 7, actor, rule, policy, plan, floor };
+        let draft =
+            IntentDraft { key: key.clone(), fence: 7, actor, rule, policy, confined, plan, floor };
         let guard = self.journal.intent(draft).await.unwrap();
         let spool = self.spools.create(&key, u64::MAX);
         let (events, _) = mpsc::channel(1);
         let (spool_too, mark) = (Arc::clone(&spool), MARK.into());
-        let surroundings = Surroundings { spool: spool_too, mark, guard: None, stop, events };
+        let surroundings =
+            Surroundings { spool: spool_too, mark, guard: None, sandbox: None, stop, events };
         let (guard, outcome) = launch(guard, surroundings).await;
         self.journal.outcome(guard, outcome.clone()).await.unwrap();
         (outcome, spool)

@@ -9,7 +9,7 @@ use cortex_agent_core::recovery::Found;
 use cortex_audit::record::{self, Decimal, Record, Status};
 use cortex_audit::{Commitment, Leaf, Opening, SignedNote, Value};
 use cortex_model::task::{OutputSummary, WireError};
-use cortex_model::{Action, Actor, ActorKind, AttemptKey, Ending, Outcome};
+use cortex_model::{Action, Actor, ActorKind, AttemptKey, Confinement, Ending, Outcome};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct IntentDraft {
     pub rule: String,
     /// SHA-256 of the policy.
     pub policy: String,
+    /// How strongly it will be confined.
+    pub confined: record::Sandbox,
     /// What is going to be started.
     pub plan: Arc<ExecPlan>,
     /// The newest cosigned checkpoint that the server knows: the journal must hold it.
@@ -101,7 +103,7 @@ impl IntentDraft {
         let (op, exec) = match self.plan.operation() {
             Operation::Echo(_) => ("echo", None),
             Operation::Process(process) => {
-                ("process.exec", Some(exec(process, &self.plan, sealer)?))
+                ("process.exec", Some(exec(process, self.confined.clone(), &self.plan, sealer)?))
             }
         };
         let mut auth = auth("allow", &self.policy, &self.rule);
@@ -127,6 +129,7 @@ impl IntentDraft {
 
 fn exec(
     process: &ProcessPlan,
+    confined: record::Sandbox,
     plan: &ExecPlan,
     sealer: &mut Sealer<'_>,
 ) -> Result<record::Exec, WriteError> {
@@ -148,15 +151,15 @@ fn exec(
         env: sealer.seal("env", env)?,
         stdin,
         uid: rustix::process::getuid().as_raw(),
-        sandbox: record::Sandbox { level: "none".to_owned(), unenforced: Vec::new() },
+        sandbox: confined,
         limits: record::Limits {
             cpu_ms: None,
-            memory_bytes: None,
-            processes: None,
-            disk_bytes: None,
+            memory_bytes: process.limits.memory,
+            processes: process.limits.pids.map(u64::from),
+            disk_bytes: process.limits.file_size,
             output_bytes: Some(plan.output_limit()),
         },
-        net: "all".to_owned(),
+        net: process.net.word().to_owned(),
         timeout_ms: plan.timeout_ms(),
     })
 }
@@ -246,8 +249,31 @@ impl OutcomeDraft {
         outcome.stdout = stream("stdout", *stdout_bytes, stdout_sha256, sealer)?;
         outcome.stderr = stream("stderr", *stderr_bytes, stderr_sha256, sealer)?;
         outcome.truncated = output.dropped_bytes > 0;
+        outcome.limits = limits(self.outcome.confinement.as_ref());
+        outcome.killed_by = killed_by(self.outcome.confinement.as_ref());
         Ok(outcome.into())
     }
+}
+
+/// What was used of each limit, in the journal's words.
+fn limits(confinement: Option<&Confinement>) -> Vec<record::LimitUse> {
+    let all = confinement.map(|c| c.limits.as_slice()).unwrap_or_default();
+    let limit = |l: &cortex_model::LimitUse| record::LimitUse {
+        name: l.name.clone(),
+        limit: l.limit,
+        used: (l.used > 0).then_some(l.used),
+        strength: match l.strength.as_str() {
+            "hard" => "kernel",
+            "approx" => "watched",
+            _ => "none",
+        }
+        .to_owned(),
+    };
+    all.iter().map(limit).collect()
+}
+
+fn killed_by(confinement: Option<&Confinement>) -> Option<String> {
+    confinement.map(|c| c.killed_by.clone()).filter(|name| !name.is_empty())
 }
 
 /// The plain digest stays inside the opening, because short outputs can be guessed.

@@ -191,6 +191,44 @@ pub(crate) struct Outcome {
     pub(crate) ended_at_ms: Option<u64>,
     pub(crate) duration_us: u64,
     pub(crate) journal_seq: u64,
+    pub(crate) confinement: Option<Confinement>,
+}
+
+/// How it was confined; `None`: no process ran, or an agent that did not say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Confinement {
+    pub(crate) level: String,
+    pub(crate) not_enforced: Vec<String>,
+    pub(crate) network: String,
+    pub(crate) limits: Vec<LimitUse>,
+    pub(crate) killed_by: Option<String>,
+}
+
+/// A limit and what was used of it, in its own unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct LimitUse {
+    pub(crate) name: String,
+    pub(crate) limit: u64,
+    pub(crate) used: u64,
+    pub(crate) strength: String,
+}
+
+impl From<&pb::Confinement> for Confinement {
+    fn from(c: &pb::Confinement) -> Confinement {
+        let limit = |l: &pb::LimitUse| LimitUse {
+            name: l.name.clone(),
+            limit: l.limit,
+            used: l.used,
+            strength: l.strength.clone(),
+        };
+        Confinement {
+            level: c.level.clone(),
+            not_enforced: c.not_enforced.clone(),
+            network: c.network.clone(),
+            limits: c.limits.iter().map(limit).collect(),
+            killed_by: text(&c.killed_by),
+        }
+    }
 }
 
 impl From<&pb::Outcome> for Outcome {
@@ -208,6 +246,7 @@ impl From<&pb::Outcome> for Outcome {
             ended_at_ms: time(o.ended_at_ms),
             duration_us: o.duration_us,
             journal_seq: o.journal_seq,
+            confinement: o.confinement.as_ref().map(Into::into),
         }
     }
 }

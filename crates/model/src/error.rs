@@ -168,6 +168,8 @@ codes! {
     ConsentNotYours = "CX-1206", Forbidden, false, "answer from a terminal of your own on the node", "Whoever answers could be a task of the agent, or somebody else.";
     ConsentNotFound = "CX-1207", NotFound, false, "see what waits with 'cortex-agent consent list'", "There is no such question or grant.";
     ConsentBadAnswer = "CX-1208", Invalid, false, "look at the whole question with 'cortex-agent consent show ID', and type the code it shows", "An answer is not complete, so it counts for nothing.";
+    SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
+    SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }
 
 /// An error with its code, what went wrong and what to do about it.

@@ -28,5 +28,8 @@ pub use error::{Code, Fault};
 pub use event::{Commit, Event, ReleaseReason, ResolveAs, TaskState};
 pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
 pub use role::{Permission, Role};
-pub use task::{Action, Actor, ActorKind, Ending, Outcome, RetryOn, RetryPolicy, TaskSpec};
+pub use task::{
+    Action, Actor, ActorKind, Confinement, Ending, LimitUse, Outcome, RetryOn, RetryPolicy,
+    TaskSpec,
+};
 pub use time::{Tick, UnixMillis};

@@ -151,6 +151,16 @@ pub const LOG_SUBMIT_STOP_PERCENT: u64 = 90;
 pub const EXPLAIN_NODES_MAX: usize = 20;
 /// Attempts a hello may list.
 pub const KNOWN_ATTEMPTS_MAX: usize = 10_000;
+/// Most limits that an outcome tells of.
+pub const LIMITS_MAX: usize = 16;
+/// Most gaps of a sandbox that an outcome tells of.
+pub const GAPS_MAX: usize = 16;
+/// Longest request of the owner on the agent's local socket, bytes.
+pub const LOCAL_REQUEST_MAX: usize = 64 * 1024;
+/// Most entries of the journal that one such request gets.
+pub const LOCAL_HISTORY_MAX: usize = 10_000;
+/// Connections of a task through the agent's proxy at a time; more wait.
+pub const PROXY_CONNECTIONS_MAX: usize = 256;
 
 // The owner's policy.
 

@@ -302,6 +302,36 @@ pub struct Outcome {
     pub journal_seq: u64,
     /// Run time, microseconds.
     pub duration_us: u64,
+    /// How the process was confined and what it used; `None`: no process ran.
+    pub confinement: Option<Confinement>,
+}
+
+/// What held a process, with all its descendants, and what they used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// `full`, `landlock` or `none`.
+    pub level: String,
+    /// What is not enforced at this level on this node, for people.
+    pub not_enforced: Vec<String>,
+    /// `none`, `loopback`, `domains` or `full`.
+    pub network: String,
+    /// The limits that were set.
+    pub limits: Vec<LimitUse>,
+    /// Name of the limit over which it was ended; empty: none.
+    pub killed_by: String,
+}
+
+/// A limit and what was used of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitUse {
+    /// `cpu`, `memory`, `pids`, `wall`, `output` or `file_size`.
+    pub name: String,
+    /// The limit; 0: there was none.
+    pub limit: u64,
+    /// What was used, in the unit of the limit; 0 where nobody measures it.
+    pub used: u64,
+    /// `hard`, `approx` or `none`.
+    pub strength: String,
 }
 
 impl Outcome {
@@ -316,6 +346,7 @@ impl Outcome {
             ended_at_ms: 0,
             journal_seq: 0,
             duration_us: 0,
+            confinement: None,
         }
     }
 }

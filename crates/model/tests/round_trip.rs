@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use cortex_model::event::*;
 use cortex_model::ids::{Incarnation, SessionId};
-use cortex_model::task::{OutputChunk, OutputSummary, ShellAction, Stream};
+use cortex_model::task::{Confinement, LimitUse, OutputChunk, OutputSummary, ShellAction, Stream};
 use cortex_model::wire::{decode_commit, encode_commit};
 use cortex_model::*;
 use proptest::prelude::*;
@@ -69,6 +69,18 @@ fn outcome(ending: Ending) -> Outcome {
         ended_at_ms: 5,
         journal_seq: 6,
         duration_us: 7,
+        confinement: Some(Confinement {
+            level: "full".into(),
+            not_enforced: vec!["x".into()],
+            network: "none".into(),
+            limits: vec![LimitUse {
+                name: "pids".into(),
+                limit: 9,
+                used: 3,
+                strength: "hard".into(),
+            }],
+            killed_by: "pids".into(),
+        }),
     }
 }
 

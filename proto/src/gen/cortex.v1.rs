@@ -292,6 +292,46 @@ pub struct Outcome {
     /// Time between start and end by a clock that does not jump, in microseconds.
     #[prost(uint64, tag = "7")]
     pub duration_us: u64,
+    /// How the process was confined and what it used. Absent: no process ran.
+    #[prost(message, optional, tag = "8")]
+    pub confinement: ::core::option::Option<Confinement>,
+}
+/// What held a process, with all its descendants, and what they used.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Confinement {
+    /// "full": namespaces, Landlock, system call filters, no capabilities. "landlock": the same without namespaces.
+    /// "none": nothing but supervision.
+    #[prost(string, tag = "1")]
+    pub level: ::prost::alloc::string::String,
+    /// What is not enforced at this level on this node, each a short phrase. Empty: nothing is missing.
+    #[prost(string, repeated, tag = "2")]
+    pub not_enforced: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "none", "loopback", "domains" or "full".
+    #[prost(string, tag = "3")]
+    pub network: ::prost::alloc::string::String,
+    /// The limits that were set, and what was used of each.
+    #[prost(message, repeated, tag = "4")]
+    pub limits: ::prost::alloc::vec::Vec<LimitUse>,
+    /// Name of the limit over which the process was ended. Empty: none.
+    #[prost(string, tag = "5")]
+    pub killed_by: ::prost::alloc::string::String,
+}
+/// A limit and what was used of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitUse {
+    /// "cpu" (percent of one processor), "memory" (bytes), "pids", "wall" (milliseconds), "output" (bytes) or
+    /// "file_size" (bytes).
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The limit. 0: there was none.
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+    /// What was used, in the unit of the limit; the highest value that was seen. 0 where nobody measures it.
+    #[prost(uint64, tag = "3")]
+    pub used: u64,
+    /// "hard": the kernel holds it exactly. "approx": it is watched and can be passed for a moment. "none": it is not held.
+    #[prost(string, tag = "4")]
+    pub strength: ::prost::alloc::string::String,
 }
 /// An error that a person or a program can act on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -20,6 +20,7 @@ pub(crate) fn examples() -> Vec<Example> {
         commit("commit-resolved", 8, event::Kind::Resolved(resolved())),
         commit("commit-archived", 9, event::Kind::Archived(archived())),
         example("commit-of-several-events", resolved_and_released()),
+        commit("commit-finished-confined", 5, event::Kind::Finished(confined())),
     ];
     let endings = endings().into_iter();
     all.extend(endings.map(|(name, kind)| commit(name, 3, event::Kind::Finished(finished(kind)))));
@@ -85,6 +86,20 @@ fn cancel_requested() -> CancelRequested {
 
 fn finished(kind: ending::Kind) -> Finished {
     Finished { attempt: 2, outcome: Some(outcome(kind)), at_ms: AT + 6 }
+}
+
+fn confined() -> Finished {
+    let limit =
+        LimitUse { name: "memory".into(), limit: 1 << 30, used: 12_345, strength: "hard".into() };
+    let confinement = Confinement {
+        level: "landlock".into(),
+        not_enforced: vec!["metadata of files outside".into()],
+        network: "domains".into(),
+        limits: vec![limit],
+        killed_by: "memory".into(),
+    };
+    let outcome = Outcome { confinement: Some(confinement), ..outcome(exited()) };
+    Finished { attempt: 2, outcome: Some(outcome), at_ms: AT + 6 }
 }
 
 fn outcome_unknown() -> OutcomeUnknown {

@@ -84,6 +84,7 @@ pub(crate) fn outcome(kind: ending::Kind) -> Outcome {
         ended_at_ms: 1_760_000_000_400,
         journal_seq: 42,
         duration_us: 300_123,
+        confinement: None,
     }
 }
 

@@ -82,6 +82,19 @@ pub enum NetMode {
     Full,
 }
 
+impl NetMode {
+    /// The word for it, in results and journals.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Loopback { .. } => "loopback",
+            Self::Domains { .. } => "domains",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What happens where the machine cannot hold a limit exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforce {

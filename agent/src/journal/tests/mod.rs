@@ -52,6 +52,7 @@ fn draft(task: &str) -> IntentDraft {
     };
     let decision = decide(&policy, &facts, &request);
     IntentDraft {
+        confined: cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] },
         fence: 7,
         actor: None,
         rule: decision.rule.clone(),

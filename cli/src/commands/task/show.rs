@@ -132,9 +132,27 @@ fn end(t: &pb::Task) -> Vec<String> {
                 out.push(format!("         {} bytes of it were lost on the node", b.lost_bytes));
             }
         }
+        if let Some(c) = &o.confinement {
+            out.extend(confinement(c));
+        }
         if o.journal_seq > 0 {
             out.push(format!("journal  entry {} on node {}", o.journal_seq, t.node));
         }
+    }
+    out
+}
+
+fn confinement(c: &pb::Confinement) -> Vec<String> {
+    let mut out = vec![format!("sandbox  {}, network {}", safe(&c.level), safe(&c.network))];
+    if !c.not_enforced.is_empty() {
+        out.push(format!("         not enforced: {}", safe(&c.not_enforced.join("; "))));
+    }
+    for l in &c.limits {
+        let (name, strength) = (safe(&l.name), safe(&l.strength));
+        out.push(format!("limit    {name}: {} of {} ({strength})", l.used, l.limit));
+    }
+    if !c.killed_by.is_empty() {
+        out.push(format!("killed   it went over its limit of {}", safe(&c.killed_by)));
     }
     out
 }
@@ -178,6 +196,18 @@ mod tests {
                 output: Some(pb::OutputSummary { stdout_bytes: 5, ..Default::default() }),
                 duration_us: 950_000,
                 journal_seq: 7,
+                confinement: Some(pb::Confinement {
+                    level: "full".into(),
+                    network: "none".into(),
+                    limits: vec![pb::LimitUse {
+                        name: "memory".into(),
+                        limit: 64,
+                        used: 65,
+                        strength: "approx".into(),
+                    }],
+                    killed_by: "memory".into(),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..task()
@@ -195,6 +225,9 @@ mod tests {
                 "ended    exited with code 3, at 2023-11-14T22:13:22.000Z",
                 "ran      950ms",
                 "output   5 bytes on stdout, 0 on stderr, 0 dropped",
+                "sandbox  full, network none",
+                "limit    memory: 65 of 64 (approx)",
+                "killed   it went over its limit of memory",
                 "journal  entry 7 on node n1",
             ]
         );

@@ -6,8 +6,8 @@ use crate::ids::NodeId;
 use crate::limits::*;
 use crate::proto as pb;
 use crate::task::{
-    Action, Actor, ActorKind, Ending, Outcome, OutputChunk, OutputSummary, RetryOn, RetryPolicy,
-    ShellAction, Stream, TaskSpec, WireError,
+    Action, Actor, ActorKind, Confinement, Ending, LimitUse, Outcome, OutputChunk, OutputSummary,
+    RetryOn, RetryPolicy, ShellAction, Stream, TaskSpec, WireError,
 };
 use prost::Message;
 use std::collections::BTreeSet;
@@ -235,6 +235,29 @@ pub fn outcome(p: pb::Outcome) -> Result<Outcome, Fault> {
         ended_at_ms: p.ended_at_ms,
         journal_seq: p.journal_seq,
         duration_us: p.duration_us,
+        confinement: p.confinement.map(confinement).transpose()?,
+    })
+}
+
+fn confinement(p: pb::Confinement) -> Result<Confinement, Fault> {
+    if p.limits.len() > LIMITS_MAX {
+        return Err(too_large("confinement.limits", p.limits.len(), LIMITS_MAX));
+    }
+    if p.not_enforced.len() > GAPS_MAX {
+        return Err(too_large("confinement.not_enforced", p.not_enforced.len(), GAPS_MAX));
+    }
+    let limit = |l: pb::LimitUse| LimitUse {
+        name: l.name,
+        limit: l.limit,
+        used: l.used,
+        strength: l.strength,
+    };
+    Ok(Confinement {
+        level: p.level,
+        not_enforced: p.not_enforced,
+        network: p.network,
+        limits: p.limits.into_iter().map(limit).collect(),
+        killed_by: p.killed_by,
     })
 }
 
@@ -400,6 +423,24 @@ impl From<&Ending> for pb::Ending {
     }
 }
 
+impl From<&Confinement> for pb::Confinement {
+    fn from(c: &Confinement) -> pb::Confinement {
+        let limit = |l: &LimitUse| pb::LimitUse {
+            name: l.name.clone(),
+            limit: l.limit,
+            used: l.used,
+            strength: l.strength.clone(),
+        };
+        pb::Confinement {
+            level: c.level.clone(),
+            not_enforced: c.not_enforced.clone(),
+            network: c.network.clone(),
+            limits: c.limits.iter().map(limit).collect(),
+            killed_by: c.killed_by.clone(),
+        }
+    }
+}
+
 impl From<&Outcome> for pb::Outcome {
     fn from(o: &Outcome) -> pb::Outcome {
         let out = &o.output;
@@ -418,6 +459,7 @@ impl From<&Outcome> for pb::Outcome {
             ended_at_ms: o.ended_at_ms,
             journal_seq: o.journal_seq,
             duration_us: o.duration_us,
+            confinement: o.confinement.as_ref().map(Into::into),
         }
     }
 }

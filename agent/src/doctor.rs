@@ -1,0 +1,48 @@
+//! What this machine can enforce, tried out and told: `cortex-agent doctor`. Every line is the result of doing it, not
+//! of a version that should be able to. It changes nothing and needs no gateway.
+
+mod report;
+mod trial;
+
+pub use report::{Check, Report, State};
+
+use crate::sandbox::Sandbox;
+use cortex_model::{Code, Fault};
+use std::ffi::OsString;
+use std::io::Write as _;
+
+/// The hidden subcommand that tries things from inside the sandbox.
+pub const TRIAL: &str = "__trial";
+
+/// Tries everything. `launcher` leads to [`crate::sandbox::main`], `trial` to [`try_inside`].
+///
+/// # Errors
+/// The launcher cannot be started, or there is no place for the trial's files.
+pub async fn examine(launcher: &[OsString], trial: &[OsString]) -> Result<Report, Fault> {
+    let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
+    let sandbox = Sandbox::start(launcher).await.map_err(failed)?;
+    let mut report = Report::of(&sandbox);
+    trial::run(&sandbox, trial, &mut report).await?;
+    Ok(report)
+}
+
+/// The other side of the trial: does what a task must not be able to, and prints what came of it.
+#[must_use]
+pub fn try_inside(arguments: &[OsString]) -> std::process::ExitCode {
+    trial::inside(arguments)
+}
+
+/// Prints a report.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print(report: &Report, json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        return writeln!(out, "{}", serde_json::to_string(report).map_err(std::io::Error::other)?);
+    }
+    for line in report.lines() {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! The last steps before the program: everything that is put on here stays on for it and all that it starts.
+
+use super::super::message::{Armour, Report, Spec};
+use super::filter::Filters;
+use super::init::{Place, Streams};
+use super::server::send;
+use super::view::path_of;
+use super::{At, Failure, capabilities, landlock, limits, sys};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
+};
+use rustix::thread::set_no_new_privs;
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Exit code of a process that never became the program; the report says why.
+const NEVER_RAN: i32 = 127;
+
+/// Becomes the program, or says why not.
+pub(super) fn run(
+    spec: &Spec,
+    streams: Streams,
+    status: BorrowedFd<'_>,
+    place: Place,
+    filters: &Filters,
+) -> ! {
+    let failure = become_program(spec, streams, place, filters);
+    let report = Report { failed: Some(failure.into()), ..Report::default() };
+    send(status, &report, &[]).ok();
+    sys::exit(NEVER_RAN)
+}
+
+fn become_program(spec: &Spec, streams: Streams, place: Place, filters: &Filters) -> Failure {
+    match prepare(spec, place, filters) {
+        Ok(()) => {}
+        Err(failure) => return failure,
+    }
+    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let mut command = Command::new(text(&spec.program));
+    if let Some((name, arguments)) = spec.argv.split_first() {
+        command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
+    }
+    command.env_clear();
+    for entry in &spec.env {
+        if let Some(at) = entry.iter().position(|byte| *byte == b'=') {
+            command.env(text(&entry[..at]), text(&entry[at + 1..]));
+        }
+    }
+    command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
+    let error = command.exec();
+    Failure { stage: "exec", what: error.to_string(), errno: error.raw_os_error().unwrap_or(0) }
+}
+
+fn prepare(spec: &Spec, place: Place, filters: &Filters) -> Result<(), Failure> {
+    sys::reset_signals();
+    // A session leader would keep its terminal, silently; this process leads nothing yet.
+    setsid().at("session")?;
+    if !place.in_namespaces {
+        set_parent_process_death_signal(Some(Signal::KILL)).at("death signal")?;
+    }
+    let cwd = path_of(&spec.cwd);
+    std::env::set_current_dir(cwd).at_path("working directory", cwd)?;
+    limits::apply(spec, place)?;
+    for file in &spec.files {
+        let path = path_of(&file.path);
+        let found = std::fs::metadata(path).at_path("program", path)?;
+        if (found.dev(), found.ino()) != (file.dev, file.ino) {
+            let what = format!("{} is not the file that was looked at", path.display());
+            return Err(Failure::new("program", what));
+        }
+    }
+    sys::close_on_exec_from(3).at("descriptors")?;
+    let armour = Armour::of(spec.armour);
+    if armour != Armour::None {
+        set_no_new_privs(true).at("no new privileges")?;
+        landlock::restrict(spec)?;
+        capabilities::drop_all()?;
+        filters.apply(armour, spec.host_network)?;
+    }
+    // What is executed may be looked at by its own kind again, as any program.
+    set_dumpable_behavior(DumpableBehavior::Dumpable).ok();
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Attacks, run for real against the kernel: each as root and as an ordinary user, each with a control that shows what
+//! it does without a sandbox.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something else comes than it waits for")]
+
+mod ends;
+mod files;
+mod kernel;
+mod levels;
+mod network;
+mod quotas;
+#[path = "../support/sandbox.rs"]
+mod support;
