@@ -253,16 +253,22 @@ pub fn owner(dir: &Path) -> Option<(String, String)> {
     Some((crate::config::DOMAIN_DEFAULT.to_owned(), node))
 }
 
+/// The signed head and the cosigned checkpoints, if the journal can be read.
+fn stored_notes(dir: &Path) -> Vec<String> {
+    let Ok(reader) = Reader::open(dir) else { return Vec::new() };
+    let cosigned = reader.cosigned().unwrap_or_default();
+    let cosigned = cosigned.iter().map(ToString::to_string);
+    std::iter::once(reader.head.clone()).chain(cosigned).collect()
+}
+
 /// Looks for traces of a journal that cannot be opened any more.
 pub(crate) fn trace(dir: &Path) -> Trace {
     let mut found = Trace::default();
     let stored = key::StoredKey::read(dir).ok();
     found.log = stored.as_ref().map(|key| key.log);
     let mut notes = Vec::new();
-    if let Ok(reader) = Reader::open(dir) {
-        notes.push(reader.head.clone());
-        notes.extend(reader.cosigned().unwrap_or_default().iter().map(ToString::to_string));
-    }
+    // A store that panics takes nothing away from what the other files tell.
+    notes.extend(std::panic::catch_unwind(|| stored_notes(dir)).unwrap_or_default());
     for name in &NAMES[1..] {
         let Ok(file) = Backend::open_read_only(&dir.join(name)) else { continue };
         let Ok(bytes) = file.read_all() else { continue };

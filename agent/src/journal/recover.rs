@@ -68,8 +68,7 @@ pub fn recover(
         Found::Old(path) => trace_old(path).map_err(|err| OpenError::from_redb(path, err))?,
         Found::Whole | Found::Partial(_) => {
             _held = hold(dir)?;
-            // A store that ends its reader must not end this.
-            std::panic::catch_unwind(|| trace(dir)).unwrap_or_default()
+            trace(dir)
         }
     };
     let Trace { log, size, root } = trace;
