@@ -136,7 +136,22 @@ impl Driver {
             0 => tmp,
             _ => tmp.join(format!("{}.{}", attempt.task.task, attempt.attempt)),
         };
-        Scene { tmpdir, mark: self.started.mark.clone(), machine: Machine::default() }
+        Scene { tmpdir, mark: self.started.mark.clone(), machine: self.machine() }
+    }
+
+    /// What this machine can enforce, as it was found at the start.
+    fn machine(&self) -> Machine {
+        let cpus = std::thread::available_parallelism();
+        let cpus = cpus.map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+        match &self.started.sandbox {
+            Some(sandbox) => Machine {
+                level: sandbox.armed().level,
+                features: sandbox.armed().features(),
+                exact_limits: sandbox.exact_limits(),
+                cpus,
+            },
+            None => Machine { cpus, ..Machine::default() },
+        }
     }
 
     pub(super) fn query(&mut self, query: &Query) {
