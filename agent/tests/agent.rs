@@ -216,8 +216,10 @@ async fn a_used_directory_and_a_machine_that_never_joined_are_said_in_words() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("CX-0701"), "{text}");
     kill(agent).await;
+    let empty = tempfile::tempdir().unwrap();
     let mut bare = tokio::process::Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
-    let output = bare.args(["run", "--data-dir"]).arg(node.dir.path()).output().await.unwrap();
+    bare.args(["run", "--data-dir"]).arg(empty.path()).kill_on_drop(true);
+    let output = within("its refusal", bare.output()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("CX-0540") && text.contains("cortex-agent join"), "{text}");
     assert_eq!(output.status.code(), Some(78));
