@@ -621,10 +621,14 @@ class Notes {
     return true;
   }
   due(size) {
-    return this.waiting.length > 0 && this.waiting[0][0].size === size;
+    return this.waiting.length > 0 && this.waiting[0][0].size <= size;
   }
   async reach(size, frontier, meaning, findings) {
-    while (this.due(size)) await this.judge(...this.waiting.shift(), frontier.root(), meaning, findings);
+    // Notes below what can be reached here say nothing about these records; their signatures still must hold.
+    while (this.due(size)) {
+      const [note, role] = this.waiting.shift();
+      await this.judge(note, role, note.size === size ? frontier.root() : null, meaning, findings);
+    }
   }
   async end(size, ended, meaning, findings) {
     while (this.waiting.length > 0) {

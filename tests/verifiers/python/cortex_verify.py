@@ -554,8 +554,10 @@ class Notes:
         return True
 
     def reach(self, size, frontier, meaning, findings):
-        while self.waiting and self.waiting[0][0].size == size:
-            self.judge(*self.waiting.popleft(), frontier.root(), meaning, findings)
+        # Notes below what can be reached here say nothing about these records; their signatures still must hold.
+        while self.waiting and self.waiting[0][0].size <= size:
+            note, role = self.waiting.popleft()
+            self.judge(note, role, frontier.root() if note.size == size else None, meaning, findings)
 
     def end(self, size, ended, meaning, findings):
         while self.waiting:

@@ -133,14 +133,16 @@ impl<'t> Notes<'t> {
         meaning: &mut Meaning,
         findings: &mut Findings,
     ) {
-        if self.waiting.front().is_none_or(|(note, _)| note.checkpoint().size != size) {
+        if self.waiting.front().is_none_or(|(note, _)| note.checkpoint().size > size) {
             return;
         }
         let root = root();
+        // Notes below what can be reached here say nothing about these records; their signatures still must hold.
         while let Some((note, role)) =
-            self.waiting.pop_front_if(|(note, _)| note.checkpoint().size == size)
+            self.waiting.pop_front_if(|(note, _)| note.checkpoint().size <= size)
         {
-            self.judge(&note, role, Some(root), meaning, findings);
+            let known = (note.checkpoint().size == size).then_some(root);
+            self.judge(&note, role, known, meaning, findings);
         }
     }
 

@@ -56,6 +56,10 @@ pub(crate) fn cases() -> Vec<Case> {
     for start in [2, 3, 4] {
         cases.push(one(&format!("pruned-at-{start}"), pruned(&log, start)));
     }
+    let mut kept = pruned(&log, 3);
+    kept.checkpoints.splice(0..0, [1, 2].map(|size| log.note(size).to_string().into_bytes()));
+    cases.push(one("pruned-with-the-checkpoints-from-before", kept));
+    cases.push(one("checkpoint-of-nothing-before-the-others", Bundle::of(&log, &[0, 5])));
     for index in [0, 3, 4] {
         let mut proof = Case::new(&format!("proof-of-record-{index}"), &log, Vec::new());
         let record = log.bodies[usize::try_from(index).unwrap()].clone();
