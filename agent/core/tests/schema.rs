@@ -1,4 +1,8 @@
 //! `schemas/policy.schema.json` and the reader of policies know the same keys, and the same are required.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed expectation ends the test; helpers are outside of the test functions"
+)]
 
 use cortex_agent_core::policy::Policy;
 use serde_json::Value;

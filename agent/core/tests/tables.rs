@@ -1,4 +1,8 @@
 //! Decisions as text tables that an owner can read: `policy/*.txt`, explained in `policy/README.md`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed expectation ends the test; helpers are outside of the test functions"
+)]
 
 mod machine;
 

@@ -73,10 +73,7 @@ pub(super) fn open(dir: &Path) -> Result<(UnixListener, String), String> {
     let file = self::token(dir);
     // Another file of this name may have other permissions.
     std::fs::remove_file(&file)
-        .or_else(|err| match err.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(err),
-        })
+        .or_else(|err| if err.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(err) })
         .map_err(failed)?;
     let mut options = std::fs::OpenOptions::new();
     let mut out = options.write(true).create_new(true).mode(0o600).open(&file).map_err(failed)?;

@@ -75,7 +75,8 @@ pub fn gather(policy: &Policy, action: &Action, scene: &Scene) -> Facts {
         }
     }
     let (hidden, protected) = policy.names_to_look_for();
-    if !(hidden.is_empty() && protected.is_empty()) && !policy.roots().is_empty() {
+    let anything = !hidden.is_empty() || !protected.is_empty();
+    if anything && !policy.roots().is_empty() {
         let found = walk::look(policy.roots(), &hidden, &protected);
         (facts.hidden, facts.protected) = match found {
             Ok(found) => (Ok(found.hidden), Ok(found.protected)),
