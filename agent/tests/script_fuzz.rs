@@ -100,7 +100,7 @@ impl World {
         script: &str,
     ) -> (Option<i32>, Vec<u8>, Vec<u8>, BTreeMap<PathBuf, Vec<u8>>) {
         self.reset();
-        let output = Command::new(shell)
+        let output = Command::new(absolute(shell))
             .args(["-c", script])
             .current_dir(self.root())
             .env_clear()

@@ -172,6 +172,7 @@ impl Connection {
         if !told {
             return;
         }
+        let was_barred = self.peer.as_ref().is_some_and(|peer| peer.barred);
         self.announce();
         if is_barred(&audit) {
             tracing::error!(
@@ -186,8 +187,8 @@ impl Connection {
                 detail: audit.reason.clone(),
                 evidence_notes: audit.evidence_notes.clone(),
             }));
-        } else {
-            // The agent learns where it stands now.
+        } else if was_barred {
+            // The agent learns where it stands now. Never otherwise: an old hello tells of a shorter journal.
             self.greet_mirror();
         }
     }
