@@ -179,7 +179,7 @@ mod tests {
         let answer = Answer::History { entries: vec!["{}".to_owned()] };
         question.reply.send(answer.clone()).unwrap();
         assert_eq!(client.await.unwrap().unwrap(), answer);
-        for line in ["{}\n", "{\"ask\":\"widen\"}\n", "{\"ask\":\"pause\",\"x\":1}\n", "\n"] {
+        for line in ["{}\n", "{\"ask\":\"widen\"}\n", "\n"] {
             let mut stream = UnixStream::connect(dir.path().join(SOCKET)).await.unwrap();
             stream.write_all(line.as_bytes()).await.unwrap();
             let mut said = String::new();

@@ -311,27 +311,3 @@ async fn a_clone_is_stopped_by_the_floor_before_it_starts_anything_and_stays_so(
     assert!(matches!(connection.next().await, Up::Claim(_)));
     kill(agent).await;
 }
-
-#[tokio::test]
-async fn a_clone_that_meets_the_mirror_keeps_the_evidence_and_sends_it() {
-    let (node, clone) = (Machine::new(), Machine::new());
-    let (mirror, newest) = cloned(&node, &clone).await;
-    let mut gateway = Gateway::start().await;
-    let agent = clone.start(&gateway);
-    let mut connection = gateway.welcome().await;
-    let Up::AuditHello(_) = connection.audit().await else { panic!() };
-    let state = AuditState { cosigned_note: newest.clone(), ..mirror.state() };
-    connection.send(Down::AuditState(state)).await;
-    let evidence = loop {
-        match connection.audit().await {
-            Up::AuditEvidence(evidence) => break evidence,
-            Up::AuditBatch(_) | Up::AuditOpenings(_) => {}
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(evidence.notes.contains(&newest), "{evidence:?}");
-    connection.send(Down::Offer(offer("t9", 1, echo("x")))).await;
-    let Up::Busy(busy) = connection.next().await else { panic!() };
-    assert!(matches!(busy.error.unwrap().code.as_str(), "CX-1403" | "CX-1404"));
-    kill(agent).await;
-}

