@@ -13,13 +13,6 @@ use cortex_model::proto::*;
 use std::collections::BTreeMap;
 use support::*;
 
-/// Memory of a process, KiB: at most so far, or at present.
-fn memory(pid: u32, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let value = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
-    value.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_program_that_writes_for_ever_is_ended_when_it_is_far_beyond_its_limit() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
