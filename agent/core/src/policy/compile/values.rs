@@ -53,7 +53,7 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_address = address.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_address = address.is_some_and(|inner| inner.parse::<core::net::Ipv6Addr>().is_ok());
     if port == 0 || name.len() > 253 || !(is_address || name.split('.').all(label)) {
         return Err(bad());
     }
