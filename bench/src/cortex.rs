@@ -39,7 +39,9 @@ impl Server {
     pub(crate) async fn start(bench: &Bench, name: &str) -> anyhow::Result<Server> {
         let data = bench.directory.path().join(name);
         let mut command = Command::new(bench.programs.join("cortex"));
-        command.args(["up", "--no-agent", "--data-dir"]).arg(&data);
+        command
+            .args(["up", "--no-agent", "--calls-per-second", "1000000", "--data-dir"])
+            .arg(&data);
         // Contexts of whoever measures are none of its business.
         command.env("XDG_CONFIG_HOME", bench.directory.path().join("config"));
         let mut process = Proc::spawn("cortex up", &mut command)?;

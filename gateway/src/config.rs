@@ -21,6 +21,8 @@ pub struct Config {
     pub retention: Retention,
     /// How long after its end a node's certificate is renewed by its key alone, milliseconds.
     pub renewal_grace_ms: u64,
+    /// Calls per second of one workspace; twice as many may come at once.
+    pub calls_per_second: u32,
     /// How long open calls and tunnels may go on after a shutdown was asked for.
     pub drain_grace: Duration,
 }
@@ -40,6 +42,7 @@ impl Config {
                 max_bytes: 50 * 1024 * 1024 * 1024,
             },
             renewal_grace_ms: limits::identity::RENEWAL_GRACE_MS,
+            calls_per_second: limits::identity::CALLS_PER_SECOND,
             drain_grace: Duration::from_secs(5),
         }
     }

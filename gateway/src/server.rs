@@ -75,7 +75,12 @@ pub async fn serve(
     let keys = Arc::new(gateway.keys);
     let (registry, ended_nodes) = Registry::new(log.clone(), &config.name, config.renewal_grace_ms);
     let registry = Arc::new(registry);
-    let identity = Arc::new(Identity::new(keys.clone(), registry.clone(), gateway.issuers.clone()));
+    let identity = Arc::new(Identity::new(
+        keys.clone(),
+        registry.clone(),
+        gateway.issuers.clone(),
+        config.calls_per_second,
+    ));
     follow(&background, &tasks, &nodes, &audits, &log, &ended);
     follow_identity(&background, &registry, &keys, &ended);
     gateway.issuers.follow(&background, &ended);

@@ -81,8 +81,9 @@ impl Driver {
         let journal = self.started.journal.clone();
         self.audit.upload.handle_timeout(now);
         let stored = *self.audit.stored.borrow_and_update();
+        self.audit.upload.stored(stored, now);
         while self.end.audit_room().batches > 0
-            && let Some(from) = self.audit.upload.records(stored, now)
+            && let Some(from) = self.audit.upload.records(now)
         {
             let batch = match journal.batch(from, &mut self.audit.cursor) {
                 Ok(batch) => batch,

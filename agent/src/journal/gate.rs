@@ -181,7 +181,10 @@ pub(crate) fn holds(
     if size > shared.progress().size {
         return Err(JournalError::full("the store is behind; try again"));
     }
-    let root = shared.read(|read| tables::edge(read, size))?.root();
+    let root = match shared.root(size) {
+        Some(root) => root,
+        None => shared.read(|read| tables::edge(read, size))?.root(),
+    };
     if root == checkpoint.root {
         return Ok(Held::Yes);
     }

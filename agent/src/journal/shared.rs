@@ -4,13 +4,16 @@ use super::error::JournalError;
 use super::gate::Contradiction;
 use super::tables;
 use cortex_agent_core::Phase;
-use cortex_audit::{Head, Leaf, LogKey, SignedNote, VerifierKey};
+use cortex_audit::{Checkpoint, Hash, Head, Leaf, LogKey, SignedNote, VerifierKey};
 use cortex_model::Code;
 use redb::{Database, ReadTransaction, ReadableDatabase as _};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Roots that are remembered: more than batches can be under way.
+const ROOTS: usize = 16;
 
 /// What the newest groups say about an attempt, until the store says it.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +76,8 @@ pub(crate) struct Shared {
     predecessor: Option<String>,
     /// The text of the newest checkpoint that was found to be this log's.
     held: Mutex<Option<String>>,
+    /// Sizes and roots that were computed from what the store holds, the newest last.
+    roots: Mutex<VecDeque<(u64, Hash)>>,
     head: Mutex<Head>,
     blocked: Mutex<Option<JournalError>>,
     /// Why no intent is taken, although what happens is still recorded.
@@ -105,6 +110,7 @@ impl Shared {
             key,
             predecessor,
             held: Mutex::default(),
+            roots: Mutex::default(),
             head: Mutex::new(head),
             blocked: Mutex::new(None),
             stopped: Mutex::new(None),
@@ -192,6 +198,20 @@ impl Shared {
 
     pub(crate) fn remember_held(&self, note: &SignedNote) {
         *lock(&self.held) = Some(note.text().to_owned());
+    }
+
+    /// The root of the first `size` records, if it was computed lately.
+    pub(crate) fn root(&self, size: u64) -> Option<Hash> {
+        lock(&self.roots).iter().rfind(|(at, _)| *at == size).map(|(_, root)| *root)
+    }
+
+    /// The store holds records of this root: nobody need read them again to compare a note with them.
+    pub(crate) fn remember_root(&self, checkpoint: &Checkpoint) {
+        let mut roots = lock(&self.roots);
+        if roots.len() == ROOTS {
+            roots.pop_front();
+        }
+        roots.push_back((checkpoint.size, checkpoint.root));
     }
 
     /// Whether an origin is that of the log before this one.

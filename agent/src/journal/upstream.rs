@@ -89,10 +89,11 @@ impl Journal {
                 shared.block(&JournalError::damaged(why.clone()));
             })
             .map_err(JournalError::damaged)?;
-        let note = sign(shared.key()?, &edge)?.to_string();
+        let note = sign(shared.key()?, &edge)?;
+        shared.remember_root(note.checkpoint());
         cursor.0 = edge;
         let (encoding, records) = (AuditEncoding::Ndjson.into(), bytes.into());
-        Ok(AuditBatch { id: 0, first_seq: from, count, encoding, records, note })
+        Ok(AuditBatch { id: 0, first_seq: from, count, encoding, records, note: note.to_string() })
     }
 
     /// The openings of records from `from` to at most `below`; the id is not set.
@@ -229,8 +230,11 @@ impl Journal {
     /// Contradictions that were found since the last call: notes with what they show.
     #[must_use]
     pub fn contradictions(&self) -> Vec<(Code, String, Vec<String>)> {
-        let own = self.note_at(self.0.shared.progress().size).map(|note| note.to_string()).ok();
         let found = self.0.shared.contradictions();
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let own = self.note_at(self.0.shared.progress().size).map(|note| note.to_string()).ok();
         let notes = |one: &Contradiction| std::iter::once(one.note.clone()).chain(own.clone());
         found.iter().map(|one| (one.code, one.why.clone(), notes(one).collect())).collect()
     }

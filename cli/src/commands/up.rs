@@ -67,6 +67,9 @@ pub(crate) struct IdentityArgs {
     /// Days after its end in which a node's certificate is renewed by its key alone
     #[arg(long, default_value_t = 30, value_name = "DAYS")]
     pub(crate) renewal_grace: u64,
+    /// Calls a workspace may make per second; twice as many may come at once
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) calls_per_second: u32,
 }
 
 impl IdentityArgs {
@@ -80,6 +83,7 @@ impl IdentityArgs {
             issuers,
             outputs: shared.quotas().outputs,
             renewal_grace_ms: self.renewal_grace.saturating_mul(24 * 3_600 * 1_000),
+            calls_per_second: self.calls_per_second,
         })
     }
 }

@@ -145,6 +145,8 @@ pub(crate) struct GatewaySettings {
     pub(crate) outputs: Retention,
     /// How long after its end a node's certificate is renewed by its key alone, milliseconds.
     pub(crate) renewal_grace_ms: u64,
+    /// Calls per second of one workspace.
+    pub(crate) calls_per_second: u32,
 }
 
 /// Servers that run in this process.
@@ -173,6 +175,7 @@ impl Servers {
             config: Config {
                 retention: settings.outputs,
                 renewal_grace_ms: settings.renewal_grace_ms,
+                calls_per_second: settings.calls_per_second,
                 ..Config::named(&name("g"))
             },
             keys,

@@ -93,9 +93,15 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(keys: Arc<Keys>, registry: Arc<Registry>, issuers: Issuers) -> Identity {
+    pub(crate) fn new(
+        keys: Arc<Keys>,
+        registry: Arc<Registry>,
+        issuers: Issuers,
+        calls_per_second: u32,
+    ) -> Identity {
+        let calls_per_second = calls_per_second.clamp(1, bounds::CALLS_PER_SECOND_MAX);
         let try_us = bounds::TRY_EVERY_MS * 1_000;
-        let call_us = 1_000_000 / u64::from(bounds::CALLS_PER_SECOND);
+        let call_us = 1_000_000 / u64::from(calls_per_second);
         let certificate_us = CERTIFICATE_EVERY_MS * 1_000;
         let certificates = Buckets::new(CERTIFICATES_AT_ONCE, certificate_us, bounds::TRIES_KEPT);
         Identity {
@@ -104,7 +110,7 @@ impl Identity {
             issuers,
             started: Instant::now(),
             tries: Mutex::new(Buckets::new(bounds::TRIES_PER_ADDRESS, try_us, bounds::TRIES_KEPT)),
-            calls: Mutex::new(Buckets::new(bounds::CALLS_BURST, call_us, bounds::TRIES_KEPT)),
+            calls: Mutex::new(Buckets::new(2 * calls_per_second, call_us, bounds::TRIES_KEPT)),
             certificates: Mutex::new(certificates),
         }
     }

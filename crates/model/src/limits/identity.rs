@@ -49,10 +49,10 @@ pub const TRIES_PER_ADDRESS: u32 = 20;
 pub const TRY_EVERY_MS: u64 = 3_000;
 /// Addresses and tokens whose tries are remembered.
 pub const TRIES_KEPT: usize = 100_000;
-/// Calls a workspace may make at once before the rate counts.
-pub const CALLS_BURST: u32 = 2_000;
-/// Calls per second of one workspace.
+/// Calls per second of one workspace, unless the gateway is told otherwise; twice as many may come at once.
 pub const CALLS_PER_SECOND: u32 = 1_000;
+/// A gateway can be told at most this.
+pub const CALLS_PER_SECOND_MAX: u32 = 1_000_000;
 /// Tokens that may be shown in one workspace's listing before the oldest ended ones are forgotten.
 pub const ENDED_TOKENS_KEPT: usize = 10_000;
 
