@@ -37,11 +37,20 @@ impl Server {
     /// # Errors
     /// When it does not come up.
     pub(crate) async fn start(bench: &Bench, name: &str) -> anyhow::Result<Server> {
+        Self::on(bench, name, "embedded").await
+    }
+
+    /// Starts one on a new data directory, with its log where `log` says.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) async fn on(bench: &Bench, name: &str, log: &str) -> anyhow::Result<Server> {
         let data = bench.directory.path().join(name);
         let mut command = Command::new(bench.programs.join("cortex"));
         command
             .args(["up", "--no-agent", "--calls-per-second", "1000000", "--data-dir"])
-            .arg(&data);
+            .arg(&data)
+            .args(["--log", log]);
         // Contexts of whoever measures are none of its business.
         command.env("XDG_CONFIG_HOME", bench.directory.path().join("config"));
         let mut process = Proc::spawn("cortex up", &mut command)?;

@@ -3,6 +3,7 @@
 use crate::Bench;
 use crate::cortex::Server;
 use crate::load::{Load, drive};
+use crate::nats::Nats;
 use crate::report::{Goal, Row};
 use crate::sample;
 use crate::yardstick::Running;
@@ -19,21 +20,47 @@ const SERVER_CPU_AT_MOST: f64 = 135.0;
 /// # Errors
 /// When a process fails or a task does not succeed.
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let yard = Running::start(bench.directory.path().join("yardstick")).await?;
+    let yard = Running::start(bench.directory.path().join("yardstick"), None).await?;
     let server = Server::start(bench, "echo").await?;
+    compare(bench, "echo", &yard, &server, None).await
+}
+
+/// The same with the log in JetStream: product and yardstick have a nats-server each, on the same disk.
+///
+/// # Errors
+/// When a process fails or a task does not succeed.
+pub(crate) async fn on_jetstream(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let theirs = Nats::start(bench, "nats-of-the-yardstick").await?;
+    let directory = bench.directory.path().join("yardstick-jetstream");
+    let yard = Running::start(directory, Some(&theirs.url)).await?;
+    let ours = Nats::start(bench, "nats").await?;
+    let server = Server::on(bench, "echo-jetstream", &ours.url).await?;
+    compare(bench, "echo-jetstream", &yard, &server, Some([&theirs, &ours])).await
+}
+
+async fn compare(
+    bench: &Bench,
+    scenario: &'static str,
+    yard: &Running,
+    server: &Server,
+    nats: Option<[&Nats; 2]>,
+) -> anyhow::Result<Vec<Row>> {
     let agent = server.agent("cortex", 256, None).await?;
     let setting = server.durability().await?;
     let mut rows = Vec::new();
     for (in_flight, share) in wanted(bench) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
-            let watched = [yard.process.pid(), std::process::id()];
+            let pids = |nats: Option<&Nats>| nats.map(|nats| nats.process.pid());
+            let mut watched = vec![yard.process.pid(), std::process::id()];
+            watched.extend(pids(nats.map(|[theirs, _]| theirs)));
             theirs.push(drive(in_flight, bench.window, &watched, yard.call()).await?);
-            let watched = [server.process.pid(), agent.pid(), std::process::id()];
+            let mut watched = vec![server.process.pid(), agent.pid(), std::process::id()];
+            watched.extend(pids(nats.map(|[_, ours]| ours)));
             let task = server.task(sample::echo_request);
             ours.push(drive(in_flight, bench.window, &watched, task).await?);
         }
-        rows.extend(figures(in_flight, share, &ours, &theirs, &setting));
+        rows.extend(figures(scenario, (in_flight, share), &ours, &theirs, &setting));
     }
     Ok(rows)
 }
@@ -43,7 +70,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 /// # Errors
 /// When its process fails.
 pub(crate) async fn yardstick_alone(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let yard = Running::start(bench.directory.path().join("yardstick")).await?;
+    let yard = Running::start(bench.directory.path().join("yardstick"), None).await?;
     let mut rows = Vec::new();
     for (in_flight, _) in wanted(bench) {
         let mut loads = Vec::new();
@@ -76,8 +103,8 @@ fn wanted(bench: &Bench) -> Vec<(usize, Option<f64>)> {
 }
 
 fn figures(
-    in_flight: usize,
-    share: Option<f64>,
+    scenario: &'static str,
+    (in_flight, share): (usize, Option<f64>),
     ours: &[Load],
     theirs: &[Load],
     setting: &str,
@@ -86,12 +113,12 @@ fn figures(
     let both = |what: &str, unit, of: &dyn Fn(&Load) -> f64| {
         let values = all(ours, of);
         let name = format!("{what}, {in_flight} in flight");
-        Row::new("echo", name, &values, unit, setting).beside(&values, &all(theirs, of))
+        Row::new(scenario, name, &values, unit, setting).beside(&values, &all(theirs, of))
     };
     let cpu = |whose: &str, at: usize, yard: usize| {
         let values = all(ours, &|l| l.cpu_us[at]);
         let name = format!("CPU per task of {whose}, {in_flight} in flight");
-        let row = Row::new("echo", name, &values, "us", setting);
+        let row = Row::new(scenario, name, &values, "us", setting);
         row.beside(&values, &all(theirs, &|l| l.cpu_us[yard]))
     };
     let mut rate = both("tasks", "/s", &|l| l.rate);
@@ -102,11 +129,18 @@ fn figures(
     if in_flight == 1 {
         p50 = p50.goal(Goal::RatioAtMost(ALONE_AT_MOST));
     }
-    let mut server = cpu("gateway, scheduler and log", 0, 0);
-    if in_flight == 256 {
+    // On JetStream the log is a process of its own.
+    let apart = ours.iter().all(|load| load.cpu_us.len() > 3);
+    let who = if apart { "gateway and scheduler" } else { "gateway, scheduler and log" };
+    let mut server = cpu(who, 0, 0);
+    if in_flight == 256 && !apart {
         server = server.goal(Goal::AtMost(SERVER_CPU_AT_MOST));
     }
     let agent = Row { yardstick: None, ratio: None, ..cpu("the agent", 1, 0) };
     let p99 = both("p99", "us", &|l| l.p99_us);
-    vec![rate, p50, p99, server, agent, cpu("the client", 2, 1)]
+    let mut rows = vec![rate, p50, p99, server, agent, cpu("the client", 2, 1)];
+    if apart {
+        rows.push(cpu("nats-server", 3, 2));
+    }
+    rows
 }

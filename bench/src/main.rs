@@ -9,6 +9,7 @@ mod fold;
 mod idle;
 mod journal;
 mod load;
+mod nats;
 mod node;
 mod policy;
 mod procs;
@@ -44,6 +45,9 @@ enum Command {
     Yardstick {
         #[arg(long)]
         directory: PathBuf,
+        /// The log is there and not in the directory
+        #[arg(long)]
+        nats: Option<String>,
     },
     /// A bare gRPC server that holds streams
     #[command(hide = true)]
@@ -94,6 +98,8 @@ struct Run {
 enum Scenario {
     /// Echo tasks end to end
     Echo,
+    /// The same with the log in JetStream
+    EchoJetstream,
     /// `sh -c true` tasks end to end
     Shell,
     /// The agent that does nothing
@@ -116,8 +122,9 @@ enum Scenario {
     Yardstick,
 }
 
-const ALL: [Scenario; 10] = [
+const ALL: [Scenario; 11] = [
     Scenario::Echo,
+    Scenario::EchoJetstream,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
@@ -148,7 +155,9 @@ pub(crate) struct Bench {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
-        Command::Yardstick { directory } => block_on(yardstick::serve(&directory)),
+        Command::Yardstick { directory, nats } => {
+            block_on(yardstick::serve(&directory, nats.as_deref()))
+        }
         Command::Handshakes { directory } => block_on(auth::serve(&directory)),
         Command::Streams { directory } => block_on(streams::serve(&directory)),
         Command::Agents(agents) => block_on(streams::connect(agents)),
@@ -209,6 +218,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
     block_on(async {
         rows = match scenario {
             Scenario::Echo => echo::run(bench).await?,
+            Scenario::EchoJetstream => echo::on_jetstream(bench).await?,
             Scenario::Shell => shell::run(bench).await?,
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,

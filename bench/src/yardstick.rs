@@ -5,7 +5,9 @@ use crate::procs::Proc;
 use crate::{sample, tls};
 use anyhow::Context as _;
 use bytes::Bytes;
-use cortex_log::{Commit, CommitId, EmbeddedLog, EventLog, Expect, Key, Space, embedded};
+use cortex_log::{
+    Commit, CommitId, EmbeddedLog, EventLog, Expect, JetStreamLog, Key, Space, embedded, jetstream,
+};
 use cortex_model::proto::{SubmitTaskRequest, SubmitTaskResponse, Task};
 use futures::future::BoxFuture;
 use std::convert::Infallible;
@@ -29,10 +31,17 @@ const JOURNAL_ENTRIES: [usize; 2] = [900, 700];
 ///
 /// # Errors
 /// When the directory or the socket cannot be used.
-pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
+pub(crate) async fn serve(directory: &Path, nats: Option<&str>) -> anyhow::Result<()> {
     let config = tls::server(directory)?;
     let open = |name: &str| EmbeddedLog::open(directory.join(name), embedded::Options::default());
-    let stores = Arc::new(Stores { log: open("log")?, journal: open("journal")? });
+    let log: Arc<dyn EventLog> = match nats {
+        Some(url) => {
+            let options = jetstream::Options { replicas: 1, ..Default::default() };
+            Arc::new(JetStreamLog::open(url, options).await?)
+        }
+        None => Arc::new(open("log")?),
+    };
+    let stores = Arc::new(Stores { log, journal: open("journal")? });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     crate::say(&listener.local_addr()?.to_string())?;
     let server = tonic::transport::Server::builder()
@@ -46,7 +55,7 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
 }
 
 struct Stores {
-    log: EmbeddedLog,
+    log: Arc<dyn EventLog>,
     journal: EmbeddedLog,
 }
 
@@ -124,10 +133,13 @@ impl Running {
     ///
     /// # Errors
     /// When it does not come up.
-    pub(crate) async fn start(directory: PathBuf) -> anyhow::Result<Running> {
+    pub(crate) async fn start(directory: PathBuf, nats: Option<&str>) -> anyhow::Result<Running> {
         std::fs::create_dir_all(&directory)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("yardstick").arg("--directory").arg(&directory);
+        if let Some(url) = nats {
+            command.arg("--nats").arg(url);
+        }
         let mut process = Proc::spawn("yardstick", &mut command)?;
         let address: SocketAddr = process.line()?.parse().context("the yardstick's address")?;
         Ok(Running { process, channel: tls::channel(address, &directory).await? })
