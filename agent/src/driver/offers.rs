@@ -141,8 +141,7 @@ impl Driver {
 
     /// What this machine can enforce, as it was found at the start.
     fn machine(&self) -> Machine {
-        let cpus = std::thread::available_parallelism();
-        let cpus = cpus.map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+        let cpus = self.probed.cpus;
         match &self.started.sandbox {
             Some(sandbox) => Machine {
                 level: sandbox.armed().level,

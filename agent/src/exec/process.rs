@@ -81,8 +81,7 @@ impl Process {
         let failed = |err: io::Error| {
             Fault::new(Code::SpawnFailed, format!("{}: {err}", plan.program.display()))
         };
-        let mut child = spawn(plan).map_err(failed)?;
-        let streams = streams(&mut child).map_err(failed)?;
+        let (child, streams) = spawn(plan).map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
         let watched = Watched::new(start.guard, group);
         let (mark, key) = (start.mark, start.key.clone());
@@ -149,32 +148,38 @@ async fn end_marked(mark: &str, key: &AttemptKey, group: i32) -> u32 {
     u32::try_from(survivors).unwrap_or(u32::MAX)
 }
 
-fn spawn(plan: &ProcessPlan) -> io::Result<Child> {
+/// Pipes of our own, so that each end is made ready for the runtime once.
+fn spawn(plan: &ProcessPlan) -> io::Result<(Child, Streams)> {
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     let mut command = std::process::Command::new(&plan.program);
     if let Some((name, arguments)) = plan.argv.split_first() {
         command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
     }
+    let (stdout, its_stdout) = read_end()?;
+    let (stderr, its_stderr) = read_end()?;
+    let (stdin, its_stdin) = match plan.stdin.is_empty() {
+        true => (None, Stdio::null()),
+        false => {
+            let (read, write) = std::io::pipe()?;
+            (Some(pipe::Sender::from_owned_fd(write.into())?), read.into())
+        }
+    };
     command
         .current_dir(&plan.cwd)
         .env_clear()
         .envs(plan.env.iter().map(|(name, value)| (name, text(value))))
         .process_group(0)
-        .stdin(if plan.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Command::from(command).kill_on_drop(true).spawn()
+        .stdin(its_stdin)
+        .stdout(its_stdout)
+        .stderr(its_stderr);
+    // The command holds the other ends until it is dropped, here.
+    let child = Command::from(command).kill_on_drop(true).spawn()?;
+    Ok((child, Streams { stdin, stdout: Some(stdout), stderr: Some(stderr) }))
 }
 
-fn streams(child: &mut Child) -> io::Result<Streams> {
-    let stdin = child.stdin.take().map(|end| pipe::Sender::from_owned_fd(end.into_owned_fd()?));
-    let stdout = child.stdout.take().map(|end| pipe::Receiver::from_owned_fd(end.into_owned_fd()?));
-    let stderr = child.stderr.take().map(|end| pipe::Receiver::from_owned_fd(end.into_owned_fd()?));
-    Ok(Streams {
-        stdin: stdin.transpose()?,
-        stdout: stdout.transpose()?,
-        stderr: stderr.transpose()?,
-    })
+fn read_end() -> io::Result<(pipe::Receiver, Stdio)> {
+    let (read, write) = std::io::pipe()?;
+    Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
 }
 
 /// Tells the guard process for as long as it lives.
