@@ -10,8 +10,8 @@ use super::store;
 use cortex_audit::{Frontier, Leaf};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -39,14 +39,46 @@ pub(crate) enum Message {
     Flush(oneshot::Sender<Result<(), JournalError>>),
 }
 
+/// The way to the thread.
+pub(crate) struct Store {
+    messages: Sender<Message>,
+    thread: Thread,
+    /// Bytes that it was given since it was woken last.
+    unsaid: usize,
+}
+
+impl Store {
+    /// Hands something over. The thread sleeps on while there is time: to wake it for every group would cost more than
+    /// what it does with one.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub(crate) fn tell(&mut self, message: Message) -> Result<(), ()> {
+        let urgent = match &message {
+            Message::Group { bytes, .. } => {
+                self.unsaid += bytes;
+                self.unsaid >= AT_ONCE
+            }
+            Message::Hurry | Message::Flush(_) => true,
+            Message::Clear { .. } => false,
+        };
+        self.messages.send(message).map_err(drop)?;
+        if urgent {
+            self.unsaid = 0;
+            self.thread.unpark();
+        }
+        Ok(())
+    }
+}
+
 /// Starts the thread. It ends when the sender is dropped and everything is taken over.
 pub(crate) fn start(
     file: Backend,
     shared: Arc<Shared>,
     edge: Frontier,
     leaf: Leaf,
-) -> std::io::Result<(Sender<Message>, JoinHandle<()>)> {
-    let (sender, receiver) = channel();
+) -> std::io::Result<(Store, JoinHandle<()>)> {
+    let (messages, receiver) = channel();
     let storing = Storing {
         file,
         shared,
@@ -59,7 +91,8 @@ pub(crate) fn start(
         hurry: false,
     };
     let thread = std::thread::Builder::new().name("journal-store".to_owned());
-    Ok((sender, thread.spawn(move || storing.run(&receiver))?))
+    let running = thread.spawn(move || storing.run(&receiver))?;
+    Ok((Store { messages, thread: running.thread().clone(), unsaid: 0 }, running))
 }
 
 struct Storing {
@@ -78,14 +111,7 @@ impl Storing {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(message) = messages.recv() {
             self.hear(message);
-            let until = Instant::now() + LINGER;
-            while !self.hurry && self.bytes < AT_ONCE {
-                let left = until.saturating_duration_since(Instant::now());
-                match messages.recv_timeout(left) {
-                    Ok(message) => self.hear(message),
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
-            }
+            self.doze(messages);
             self.hurry = false;
             if let Err(err) = self.settle(messages) {
                 self.shared.block(&err);
@@ -95,6 +121,25 @@ impl Storing {
                 // What is durable already stays in the ahead files; the next start takes it over.
                 return;
             }
+        }
+    }
+
+    /// Lets groups come together, without waking up for each.
+    fn doze(&mut self, messages: &Receiver<Message>) {
+        let until = Instant::now() + LINGER;
+        loop {
+            let gone = loop {
+                match messages.try_recv() {
+                    Ok(message) => self.hear(message),
+                    Err(TryRecvError::Empty) => break false,
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if gone || self.hurry || self.bytes >= AT_ONCE || left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
         }
     }
 

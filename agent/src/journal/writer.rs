@@ -6,7 +6,7 @@ use super::draft::{IntentDraft, OutcomeDraft, RefusalDraft};
 use super::error::JournalError;
 use super::gate::Gate;
 use super::group::{Books, Group, WriteError};
-use super::storing::Message;
+use super::storing::{Message, Store};
 use super::{IntentGuard, Receipt};
 use cortex_audit::record::Heartbeat;
 use cortex_audit::{Leaf, Opening, Record};
@@ -72,7 +72,7 @@ pub(crate) struct Writer {
     pub(crate) books: Books,
     pub(crate) ahead: Ahead,
     pub(crate) gate: Gate,
-    pub(crate) store: Sender<Message>,
+    pub(crate) store: Store,
     /// For guards: dropping one is a request.
     pub(crate) requests: Sender<Op>,
     /// A file was left behind full and is to be cleared.
@@ -237,9 +237,9 @@ impl Writer {
         Ok(())
     }
 
-    fn tell(&self, message: Message) -> Result<(), JournalError> {
-        let gone = || self.books.shared.blocked().unwrap_or_else(JournalError::gone);
-        self.store.send(message).map_err(|_| gone())
+    fn tell(&mut self, message: Message) -> Result<(), JournalError> {
+        let told = self.store.tell(message);
+        told.map_err(|()| self.books.shared.blocked().unwrap_or_else(JournalError::gone))
     }
 }
 
