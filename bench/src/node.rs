@@ -7,6 +7,7 @@ use cortex_model::credential::TokenText;
 use cortex_model::proto as pb;
 use cortex_proto::v1::node_identity_client::NodeIdentityClient;
 use rustls::pki_types::CertificateDer;
+use std::time::Duration;
 use tonic::transport::Channel;
 
 /// A node that may open its tunnel.
@@ -42,7 +43,16 @@ impl Node {
             agent_version: "bench".to_owned(),
         };
         let first = dial::connect(url, Trust::Pinned(known.ca)).await?;
-        let joined = NodeIdentityClient::new(first).join(request).await?.into_inner();
+        let mut client = NodeIdentityClient::new(first);
+        // Many use one token at once here, and each use is an append that insists on the one before: some must ask again.
+        let joined = loop {
+            match client.join(request.clone()).await {
+                Ok(joined) => break joined.into_inner(),
+                Err(status) if status.code() == tonic::Code::Unavailable => {}
+                Err(status) => return Err(status.into()),
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(5..50))).await;
+        };
         let certificate = joined.certificate.context("a certificate")?;
         let root = certificate.roots.into_iter().next().context("a root")?;
         Ok(Client {
