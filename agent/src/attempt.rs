@@ -234,8 +234,17 @@ impl Job {
         };
         let policy = policy.digest().to_owned();
         let (floor, plan) = (self.floor?, Arc::new(plan));
-        let attempt = key.clone();
-        let draft = IntentDraft { key: attempt, fence, actor, rule, policy, confined, plan, floor };
+        let draft = IntentDraft {
+            key: key.clone(),
+            fence,
+            actor,
+            rule,
+            policy,
+            confined,
+            plan,
+            floor,
+            approval: None,
+        };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);
@@ -267,7 +276,8 @@ impl Job {
         outcome.ended_at_ms = unix_now().0;
         let Self { key, fence, actor, action, policy, journal, .. } = self;
         let policy = policy.digest().to_owned();
-        let draft = RefusalDraft { key, fence, actor, rule, policy, code, action, outcome };
+        let draft =
+            RefusalDraft { key, fence, actor, rule, policy, code, action, outcome, answer: None };
         journal.refuse(draft).await
     }
 }

@@ -1,6 +1,7 @@
 //! What the owner set: where the data is, which gateway, how many slots. A TOML file, every key optional,
 //! unknown keys refused; the command line wins over it.
 
+use cortex_audit::{KeyKind, VerifierKey};
 use cortex_model::limits::{
     LABEL_MAX, LABELS_MAX, SLOTS_DEFAULT, SLOTS_MAX, STOP_GRACE_DEFAULT_SECS, STOP_GRACE_MAX_SECS,
 };
@@ -15,6 +16,8 @@ pub const DATA_VERSION: u32 = 1;
 
 /// Journal records that may wait for the mirror.
 pub const MAX_UNACKED_DEFAULT: u64 = 10_000;
+/// For how long a mirror's newest cosignature counts, seconds, if nothing else is said: a day.
+pub const MAX_UNACKED_DEFAULT_SECS: u64 = 24 * 60 * 60;
 
 /// The deployment of an agent that was told none.
 pub const DOMAIN_DEFAULT: &str = "cortex.local";
@@ -78,6 +81,10 @@ pub struct Config {
     pub stop_grace_secs: u64,
     /// Journal records that may wait for the mirror before no more work is taken; counts once there is a mirror.
     pub max_unacked: u64,
+    /// For how long the mirror's newest cosignature counts, seconds, before no more work is taken; counts once there is one.
+    pub max_unacked_secs: u64,
+    /// The mirror's key, got by another way than the gateway. `None`: the first mirror that the journal meets is its mirror.
+    pub mirror: Option<VerifierKey>,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
     /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
@@ -97,6 +104,8 @@ struct File {
     spool_quota_bytes: Option<u64>,
     stop_grace_secs: Option<u64>,
     max_unacked_records: Option<u64>,
+    max_unacked_secs: Option<u64>,
+    mirror: Option<String>,
 }
 
 impl Config {
@@ -116,6 +125,8 @@ impl Config {
             spool_quota: SPOOL_QUOTA_DEFAULT,
             stop_grace_secs: STOP_GRACE_DEFAULT_SECS,
             max_unacked: MAX_UNACKED_DEFAULT,
+            max_unacked_secs: MAX_UNACKED_DEFAULT_SECS,
+            mirror: None,
             guard: Vec::new(),
             launcher: Vec::new(),
         }
@@ -153,6 +164,13 @@ impl Config {
         self.spool_quota = file.spool_quota_bytes.unwrap_or(self.spool_quota);
         self.stop_grace_secs = file.stop_grace_secs.unwrap_or(self.stop_grace_secs);
         self.max_unacked = file.max_unacked_records.unwrap_or(self.max_unacked);
+        self.max_unacked_secs = file.max_unacked_secs.unwrap_or(self.max_unacked_secs);
+        if let Some(text) = file.mirror {
+            let key = VerifierKey::parse(text.trim());
+            let key = key.ok().filter(|key| key.kind() == KeyKind::Cosigner);
+            let none = || bad("mirror is no key of a mirror, as in its mirror.vkey".to_owned());
+            self.mirror = Some(key.ok_or_else(none)?);
+        }
         self.labels.extend(file.labels);
         self.check().map_err(|fault| bad(fault.message))
     }

@@ -24,8 +24,12 @@ pub(crate) struct Opened {
 
 /// What an agent wants of its journal.
 fn settings(config: &Config) -> Settings {
-    let max_unacked = Some(config.max_unacked);
-    Settings { reserve: config.min_free, max_unacked, ..Settings::default() }
+    Settings {
+        reserve: config.min_free,
+        max_unacked: Some(config.max_unacked),
+        max_unacked_secs: Some(config.max_unacked_secs),
+        ..Settings::default()
+    }
 }
 
 fn journal_dir(config: &Config) -> PathBuf {

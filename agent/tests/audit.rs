@@ -14,8 +14,14 @@ use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::*;
 use support::*;
 
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 /// A mirror that believes everything and remembers it.
 struct Mirror {
+    /// How long ago its cosignatures say that they were made, seconds.
+    age_s: u64,
     key: CosignerKey,
     records: Vec<String>,
     openings: String,
@@ -24,7 +30,7 @@ struct Mirror {
 impl Mirror {
     fn new(seed: u8) -> Self {
         let key = CosignerKey::from_seed(&[seed; 32], "example.org/mirror/m1").unwrap();
-        Self { key, records: Vec::new(), openings: String::new() }
+        Self { age_s: 0, key, records: Vec::new(), openings: String::new() }
     }
 
     fn state(&self) -> AuditState {
@@ -53,7 +59,7 @@ impl Mirror {
         let mut note = SignedNote::parse(batch.note.as_bytes()).unwrap();
         assert_eq!(note.checkpoint().size as usize, first + lines.len());
         assert_eq!(note.checkpoint().root, self.root(first + lines.len()));
-        note.cosign(&self.key, 1_790_000_000).unwrap();
+        note.cosign(&self.key, now_s() - self.age_s).unwrap();
         note.to_string()
     }
 
@@ -70,7 +76,12 @@ impl Mirror {
 
     /// Answers everything until a record of this kind is here.
     async fn until(&mut self, connection: &mut Connection, kind: &str) {
-        while !self.kinds().iter().any(|known| known == kind) {
+        self.until_count(connection, kind, 1).await;
+    }
+
+    /// The same for so many of them.
+    async fn until_count(&mut self, connection: &mut Connection, kind: &str, count: usize) {
+        while self.kinds().iter().filter(|known| *known == kind).count() < count {
             self.answer(connection).await;
         }
     }
@@ -112,6 +123,11 @@ fn verify(node: &Machine, key: &VerifierKey) -> (i32, serde_json::Value) {
     (done.status.code().unwrap(), report)
 }
 
+/// How far the journal itself knows that the mirror has countersigned it.
+fn cosigned(node: &Machine, key: &VerifierKey) -> Option<u64> {
+    verify(node, key).1["report"]["sources"][0]["freshness"]["cosigned_size"].as_u64()
+}
+
 /// The next batch, whatever comes before it.
 async fn batch(connection: &mut Connection) -> AuditBatch {
     loop {
@@ -148,7 +164,7 @@ async fn records_and_openings_go_up_and_what_is_cosigned_is_kept() {
     }
     // Beside the running agent: its journal verifies against the mirror's key.
     let key = mirror.key.verifier().clone();
-    until("a cosigned checkpoint", || verify(&node, &key).1["cosigned"].as_u64() >= Some(4)).await;
+    until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(4)).await;
     let (code, report) = verify(&node, &key);
     assert_eq!((code, report["verdict"].as_str()), (0, Some("VERIFIED")), "{report}");
     let stranger = Mirror::new(9).key.verifier().clone();
@@ -163,21 +179,21 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     let mut connection = gateway.welcome().await;
     let (mut mirror, stranger) = (Mirror::new(1), Mirror::new(9));
     // The first answer pins the mirror.
-    while mirror.answer(&mut connection).await.is_none() {}
+    mirror.until(&mut connection, "session.open").await;
     let key = mirror.key.verifier().clone();
-    until("a cosigned checkpoint", || verify(&node, &key).1["cosigned"].as_u64() >= Some(2)).await;
-    let before = verify(&node, &key).1["cosigned"].clone();
+    until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
+    let before = cosigned(&node, &key);
     run(&mut connection, "t1", 1).await;
     let batch = batch(&mut connection).await;
     let genuine = mirror.take(&batch);
     let own = SignedNote::parse(batch.note.as_bytes()).unwrap();
     let mut by_stranger = own.clone();
-    by_stranger.cosign(&stranger.key, 1_790_000_000).unwrap();
+    by_stranger.cosign(&stranger.key, now_s()).unwrap();
     let mut other_log = own.checkpoint().clone();
     other_log.origin = "example.org/audit/n1/0123456789abcdef0123456789abcdef".into();
     let other_key = LogKey::from_seed(&[5; 32], &other_log.origin).unwrap();
     let mut of_other = other_log.sign(&other_key).unwrap();
-    of_other.cosign(&mirror.key, 1_790_000_000).unwrap();
+    of_other.cosign(&mirror.key, now_s()).unwrap();
     let forged = [batch.note.clone(), by_stranger.to_string(), of_other.to_string()];
     for (n, cosigned_note) in forged.into_iter().enumerate() {
         let id = if n == 0 { batch.id } else { batch.id + n as u64 };
@@ -186,16 +202,35 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     }
     // The queue is in order: once this is answered, the forged ones were judged.
     assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
-    assert_eq!(verify(&node, &key).1["cosigned"], before);
+    assert_eq!(cosigned(&node, &key), before);
     // A new connection: everything that is not acknowledged is sent again, and the genuine note is taken.
     drop(connection);
     let mut connection = gateway.welcome().await;
     let Up::AuditHello(hello) = connection.audit().await else { panic!() };
     let kept = SignedNote::parse(hello.newest_cosigned.as_bytes()).unwrap();
-    assert_eq!(Some(kept.checkpoint().size), before.as_u64());
+    assert_eq!(Some(kept.checkpoint().size), before);
     let state = AuditState { cosigned_note: genuine, ..mirror.state() };
     connection.send(Down::AuditState(state)).await;
-    until("the genuine note", || verify(&node, &key).1["cosigned"] != before).await;
+    until("the genuine note", || cosigned(&node, &key) != before).await;
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_the_owner_named_is_the_only_one_whatever_a_gateway_says() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let (mut named, mut stranger) = (Mirror::new(1), Mirror::new(9));
+    let key = named.key.verifier().clone();
+    std::fs::write(node.path("agent.toml"), format!("mirror = \"{key}\"\n")).unwrap();
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    stranger.until(&mut connection, "session.open").await;
+    // The queue is in order: once this is answered, what the stranger said was judged.
+    assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
+    assert_eq!(cosigned(&node, stranger.key.verifier()), None);
+    drop(connection);
+    let mut connection = gateway.welcome().await;
+    named.until(&mut connection, "session.open").await;
+    until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
     kill(agent).await;
 }
 
@@ -229,15 +264,49 @@ async fn what_upstream_lost_is_sent_again_to_the_byte() {
     kill(agent).await;
 }
 
+#[tokio::test]
+async fn a_node_that_no_mirror_countersigns_for_a_day_takes_no_work_until_one_does() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    // A day, the hour of difference between clocks that is allowed for, and a minute.
+    mirror.age_s = (24 + 1) * 60 * 60 + 60;
+    mirror.until(&mut connection, "session.open").await;
+    let key = mirror.key.verifier().clone();
+    until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
+    // Also after a start: the journal itself says how old its newest cosignature is.
+    let mut agent = agent;
+    for round in 1..3 {
+        run(&mut connection, &format!("t{round}"), round).await;
+        mirror.until_count(&mut connection, "refusal", round as usize).await;
+        assert!(mirror.records.last().unwrap().contains("CX-1410"), "{:?}", mirror.records.last());
+        assert!(!mirror.kinds().contains(&"intent".to_owned()), "nothing was to start");
+        kill(agent).await;
+        agent = node.start(&gateway);
+        connection = gateway.welcome().await;
+        mirror.until_count(&mut connection, "session.open", 1 + round as usize).await;
+    }
+    mirror.age_s = 0;
+    mirror.records.pop();
+    connection.send(Down::AuditState(mirror.state())).await;
+    let before = cosigned(&node, &key);
+    mirror.answer(&mut connection).await;
+    until("a fresh cosignature", || cosigned(&node, &key) >= before).await;
+    run(&mut connection, "t9", 9).await;
+    mirror.until(&mut connection, "outcome").await;
+    kill(agent).await;
+}
+
 /// Two copies of a node's state: the first goes on with the mirror. What it cosigned last.
 async fn cloned(node: &Machine, clone: &Machine) -> (Mirror, String) {
     let mut gateway = Gateway::start().await;
     let agent = node.start(&gateway);
     let mut connection = gateway.welcome().await;
     let mut mirror = Mirror::new(1);
-    while mirror.answer(&mut connection).await.is_none() {}
+    mirror.until(&mut connection, "session.open").await;
     let key = mirror.key.verifier().clone();
-    until("a cosigned checkpoint", || verify(node, &key).1["cosigned"].as_u64() >= Some(2)).await;
+    until("a cosigned checkpoint", || cosigned(node, &key) >= Some(2)).await;
     kill(agent).await;
     drop(connection);
     for (from, to) in [("journal", "journal"), ("spool", "spool"), ("", "")] {
@@ -309,5 +378,44 @@ async fn a_clone_is_stopped_by_the_floor_before_it_starts_anything_and_stays_so(
     asked.audit_floor = newest;
     connection.send(Down::Offer(asked)).await;
     assert!(matches!(connection.next().await, Up::Claim(_)));
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn a_clone_that_meets_the_mirror_keeps_the_evidence_and_sends_it() {
+    let (node, clone) = (Machine::new(), Machine::new());
+    let (mirror, newest) = cloned(&node, &clone).await;
+    let mut gateway = Gateway::start().await;
+    let agent = clone.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let Up::AuditHello(hello) = connection.audit().await else { panic!() };
+    let challenge = vec![7; 32];
+    let state = AuditState {
+        cosigned_note: newest.clone(),
+        challenge: challenge.clone(),
+        ..mirror.state()
+    };
+    connection.send(Down::AuditState(state)).await;
+    let evidence = loop {
+        match connection.audit().await {
+            Up::AuditEvidence(evidence) => break evidence,
+            Up::AuditBatch(_) | Up::AuditOpenings(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(evidence.notes.contains(&newest), "{evidence:?}");
+    // It says with its own key that this is where it stands now.
+    let key = VerifierKey::parse(&hello.vkey).unwrap();
+    let presence: &[u8; 64] = evidence.presence.as_slice().try_into().unwrap();
+    assert_eq!(evidence.challenge, challenge);
+    let own = evidence.notes.iter().map(|text| SignedNote::parse(text.as_bytes()).unwrap());
+    let signed = |note: &SignedNote| {
+        key.key().verifies(&cortex_audit::key::presence_text(&challenge, note.text()), presence)
+    };
+    let stands = own.filter(signed).map(|note| note.checkpoint().size).collect::<Vec<_>>();
+    assert_eq!(stands, [hello.size; 1]);
+    connection.send(Down::Offer(offer("t9", 1, echo("x")))).await;
+    let Up::Busy(busy) = connection.next().await else { panic!() };
+    assert!(matches!(busy.error.unwrap().code.as_str(), "CX-1403" | "CX-1404"));
     kill(agent).await;
 }

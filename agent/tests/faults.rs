@@ -4,15 +4,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something else comes than it waits for")]
 
+#[path = "support/draft.rs"]
+mod sample;
+
 use cortex_agent::journal::{Identity, IntentDraft, Journal, OpenError, Settings};
-use cortex_agent_core::plan::FileId;
-use cortex_agent_core::{Facts, Policy, Program, Request, decide};
-use cortex_model::task::ShellAction;
-use cortex_model::{Action, AttemptKey, Ending, Outcome, TaskId, TaskKey, Workspace};
+use cortex_model::{Ending, Outcome};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,40 +33,7 @@ fn open(dir: &Path) -> Result<Journal, OpenError> {
 }
 
 fn draft(task: &str) -> IntentDraft {
-    let text = "version = 0\n[shell]\nallow = [\"/bin/true\"]";
-    let policy = Policy::parse(text, "p".into()).unwrap();
-    let there = Program {
-        path: "/bin/true".into(),
-        target: "/bin/true".into(),
-        id: FileId { dev: 1, ino: 2 },
-        setuid: false,
-    };
-    let facts = Facts {
-        programs: [("true".to_owned(), Ok(there))].into(),
-        cwd: Some(Ok(PathBuf::from("/"))),
-        home: "/".into(),
-        tmpdir: "/tmp".into(),
-        agent: "i".into(),
-        ..Facts::default()
-    };
-    let shell = ShellAction { argv: vec![b"true".to_vec()], ..ShellAction::default() };
-    let task = TaskId::parse(task).unwrap();
-    let workspace = Workspace::default_workspace();
-    let (key, action) =
-        (AttemptKey { task: TaskKey { workspace, task }, attempt: 1 }, Action::Shell(shell));
-    let request = Request {
-        key: &key,
-        fence: 7,
-        action: &action,
-        timeout_ms: 1,
-        output_limit: 1,
-        consent: None,
-    };
-    let decision = decide(&policy, &facts, &request);
-    let plan = Arc::new(decision.plan.unwrap());
-    let (rule, policy) = (decision.rule, policy.digest().into());
-    let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
-    IntentDraft { key, fence: 7, actor: None, rule, policy, confined, plan, floor: None }
+    sample::intent(task).unwrap()
 }
 
 /// Notes outside of the journal what was said to be durable.

@@ -1,18 +1,17 @@
 //! The node's journal alone, in this process: what a durable intent costs beside two `write` and `fdatasync` of the same
 //! bytes on the same disk, and how many records a second become durable when many wait at once.
 
+#[path = "../../agent/tests/support/draft.rs"]
+mod sample;
+
 use crate::Bench;
 use crate::report::{Goal, Row, median};
 use anyhow::Context as _;
 use cortex_agent::journal::{Identity, IntentDraft, Journal, Settings};
-use cortex_agent_core::plan::FileId;
-use cortex_agent_core::{Facts, Policy, Program, Request, decide};
-use cortex_model::task::ShellAction;
-use cortex_model::{Action, AttemptKey, Ending, Outcome, TaskId, TaskKey, Workspace};
+use cortex_model::{Ending, Outcome};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes of an intent as it stands in the journal: record, openings and signed head.
@@ -105,39 +104,5 @@ async fn rate(journal: &Journal, records: usize, in_flight: usize) -> anyhow::Re
 }
 
 fn draft(task: &str) -> anyhow::Result<IntentDraft> {
-    let text = "version = 0\n[shell]\nallow = [\"/bin/true\"]";
-    let policy = Policy::parse(text, "p".into()).map_err(|err| anyhow::anyhow!("{err}"))?;
-    let there = Program {
-        path: "/bin/true".into(),
-        target: "/bin/true".into(),
-        id: FileId { dev: 1, ino: 2 },
-        setuid: false,
-    };
-    let facts = Facts {
-        programs: [("true".to_owned(), Ok(there))].into(),
-        cwd: Some(Ok("/".into())),
-        home: "/".into(),
-        tmpdir: "/tmp".into(),
-        agent: "i".into(),
-        ..Facts::default()
-    };
-    let argv = vec![b"true".to_vec()];
-    let shell = ShellAction { argv, ..ShellAction::default() };
-    let task = TaskId::parse(task)?;
-    let workspace = Workspace::default_workspace();
-    let key = AttemptKey { task: TaskKey { workspace, task }, attempt: 1 };
-    let action = Action::Shell(shell);
-    let request = Request {
-        key: &key,
-        fence: 7,
-        action: &action,
-        timeout_ms: 1,
-        output_limit: 1,
-        consent: None,
-    };
-    let decision = decide(&policy, &facts, &request);
-    let plan = Arc::new(decision.plan.context("the policy allows it")?);
-    let (rule, policy) = (decision.rule, policy.digest().into());
-    let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
-    Ok(IntentDraft { key, fence: 7, actor: None, rule, policy, confined, plan, floor: None })
+    sample::intent(task).context("the policy allows it")
 }

@@ -358,23 +358,21 @@ impl Journal {
         (whole && self.size() > self.cosigned()).then_some(note)
     }
 
-    /// A checkpoint of the node that is not about a batch: its head.
-    pub(crate) fn check_head(&self, note: &SignedNote) -> HeadCheck {
+    /// A checkpoint of the node that is not about a batch: its head. `stored` is the root of the stored records at its size, where
+    /// there are as many. Roots are compared at the smaller size, never sizes alone.
+    pub(crate) fn check_head(&self, note: &SignedNote, stored: Option<Hash>) -> HeadCheck {
         let checkpoint = note.checkpoint();
         if let Some(key) = &self.key
             && note.verify_log(key).is_err()
         {
             return HeadCheck::WrongKey;
         }
-        if checkpoint.size < self.cosigned() {
-            return HeadCheck::Rollback;
-        }
-        let signed = self.signed.as_ref();
-        let known = [Some((self.size(), self.root())), signed.map(|s| (s.size, s.root))];
-        let same = known.into_iter().flatten().find(|(size, _)| *size == checkpoint.size);
-        match same {
-            Some((size, root)) if size > 0 && root != checkpoint.root => HeadCheck::Fork,
-            Some(_) | None => HeadCheck::Fits,
+        let signed = self.signed.as_ref().map(|s| (s.size, s.root));
+        let signed = signed.filter(|(size, _)| *size == checkpoint.size).map(|(_, root)| root);
+        match stored.or(signed) {
+            Some(root) if root != checkpoint.root => HeadCheck::Fork,
+            _ if checkpoint.size < self.cosigned() => HeadCheck::Behind,
+            _ => HeadCheck::Fits,
         }
     }
 }
@@ -394,7 +392,8 @@ pub(crate) fn forks(before: Frontier, records: &Records<'_>) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadCheck {
     Fits,
-    Rollback,
+    /// Shorter than what was cosigned, and the same so far: an old head, or a journal that was set back.
+    Behind,
     Fork,
     WrongKey,
 }

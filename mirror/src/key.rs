@@ -79,8 +79,7 @@ impl MirrorKey {
 
     fn create(path: &Path, name: &str) -> Result<MirrorKey, KeyFileError> {
         let io = |error| KeyFileError::Io { path: path.to_owned(), error };
-        let mut seed = [0; 32];
-        File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed)).map_err(io)?;
+        let seed = random().map_err(io)?;
         let key = CosignerKey::from_seed(&seed, name)
             .map_err(|_| KeyFileError::Malformed(path.to_owned()))?;
         // Written aside and linked, so that the name never leads to half a key and never replaces one.
@@ -110,6 +109,13 @@ impl MirrorKey {
     pub(crate) fn cosigner(&self) -> &CosignerKey {
         &self.0
     }
+}
+
+/// Random bytes of the operating system.
+pub(crate) fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn render(key: &CosignerKey, seed: &[u8; 32]) -> String {

@@ -128,8 +128,23 @@ impl Store {
         journal: &Journal,
         range: Range<u64>,
     ) -> Result<BTreeMap<u64, Leaf>, StoreError> {
-        let (key, mut leaves, mut at) =
-            (journal_key(workspace, &journal.log32)?, BTreeMap::new(), range.start);
+        let mut leaves = BTreeMap::new();
+        self.lines(workspace, journal, range, |seq, line| {
+            leaves.insert(seq, Leaf::of(line));
+        })
+        .await?;
+        Ok(leaves)
+    }
+
+    /// Hands out stored records, whole batches at a time, until all of the range were among them.
+    pub(crate) async fn lines(
+        &self,
+        workspace: &str,
+        journal: &Journal,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, &[u8]),
+    ) -> Result<(), StoreError> {
+        let (key, mut at) = (journal_key(workspace, &journal.log32)?, range.start);
         while at < range.end {
             let Some(Batch { rev, end, .. }) = journal.batch_of(at) else { break };
             let page = self.log.read_page(&key, rev, 1).await?;
@@ -138,12 +153,11 @@ impl Store {
             else {
                 return Err(StoreError::Damaged(format!("record {at} cannot be read")));
             };
-            let records = records(&stored);
-            let lines = split(&records).map_err(StoreError::Damaged)?;
-            leaves.extend((stored.first_seq..).zip(lines.iter().map(|line| Leaf::of(line))));
+            let lines = split(&records(&stored)).map_err(StoreError::Damaged)?;
+            (stored.first_seq..).zip(lines).for_each(|(seq, line)| each(seq, line));
             at = end;
         }
-        Ok(leaves)
+        Ok(())
     }
 
     /// The tree before a record.

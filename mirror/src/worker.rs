@@ -41,6 +41,8 @@ pub(crate) struct Shared {
 struct Held {
     journal: Journal,
     signed_rev: Rev,
+    /// What the node was asked to sign when its hello told of too short a journal; empty when it was not.
+    challenge: Vec<u8>,
 }
 
 /// Why a request got no proper answer.
@@ -204,7 +206,8 @@ impl Worker {
             if self.held.len() >= AUDIT_JOURNALS_OPEN_MAX {
                 self.held.pop_first();
             }
-            self.held.insert(log32.to_owned(), Held { journal, signed_rev: rev });
+            self.held
+                .insert(log32.to_owned(), Held { journal, signed_rev: rev, challenge: Vec::new() });
         }
         match self.held.get_mut(log32) {
             Some(held) => Ok(held),

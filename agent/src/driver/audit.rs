@@ -27,6 +27,8 @@ pub(super) struct Audit {
     kept: mpsc::Receiver<Kept>,
     /// Evidence that the mirror has not answered.
     evidence: Vec<(String, Vec<String>)>,
+    /// What the mirror wants signed when the journal is shorter than it should be; of this connection.
+    challenge: Vec<u8>,
 }
 
 impl Audit {
@@ -39,6 +41,7 @@ impl Audit {
             keep,
             kept,
             evidence: Vec::new(),
+            challenge: Vec::new(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Driver {
     /// A connection is up.
     pub(super) fn audit_open(&mut self, server_ms: u64) {
         self.audit.upload.begin();
+        self.audit.challenge.clear();
         let own = i64::try_from(crate::clock::unix_now().0).unwrap_or(i64::MAX);
         let server = i64::try_from(server_ms).unwrap_or(i64::MAX);
         self.started.journal.set_skew_ms(own.saturating_sub(server));
@@ -167,6 +171,7 @@ impl Driver {
             AuditStanding::Unspecified | AuditStanding::Active | AuditStanding::Suspect => None,
         });
         self.audit.upload.state(state.resume_from, state.openings_from);
+        self.audit.challenge.clone_from(&state.challenge);
         let pinned = match journal.mirror() {
             Ok(pinned) => pinned,
             Err(error) => return self.audit_stop(&error),
@@ -272,7 +277,22 @@ impl Driver {
             while reason.len() > AUDIT_REASON_MAX {
                 reason.pop();
             }
-            let evidence = AuditEvidence { id: 0, notes: notes.clone(), reason: reason.clone() };
+            let mut evidence = AuditEvidence {
+                notes: notes.clone(),
+                reason: reason.clone(),
+                ..Default::default()
+            };
+            // That it stands there now only the node can say; the mirror cannot tell it from an old hello.
+            if !self.audit.challenge.is_empty()
+                && let Ok((note, presence)) = self.started.journal.presence(&self.audit.challenge)
+            {
+                let note = note.to_string();
+                if !evidence.notes.contains(&note) {
+                    evidence.notes.push(note);
+                }
+                evidence.challenge.clone_from(&self.audit.challenge);
+                evidence.presence = presence.to_vec();
+            }
             match self.end.audit_evidence(evidence) {
                 Ok(id) => self.audit.upload.sent(id, Sent::Evidence),
                 Err(_) => self.audit.evidence.push((reason, notes)),

@@ -26,7 +26,7 @@ use cortex_agent_core::{Policy, Worker};
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
 use cortex_model::limits::enrol::REFUSED_RETRY_MS;
 use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest};
-use cortex_model::{AttemptKey, Fault};
+use cortex_model::{AttemptKey, Code, Fault};
 use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
 use identity::{Errand, Keeping};
 use leaving::Leaving;
@@ -76,6 +76,9 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     if !started.closed {
         let opened = started.journal.session_open(&started.session, &digest).await;
         opened.map_err(|err| err.to_fault())?;
+        pin(&config, &started).await?;
+        // With it the head that opens the audit is this process's own: a copy of the journal that starts elsewhere shows another.
+        started.journal.flush().await.map_err(|err| err.to_fault())?;
     }
     let probed = manifest::probe(&config.labels).await;
     let node = started.journal.node().to_owned();
@@ -92,6 +95,22 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     driver.serve(stop).await;
     driver.close().await;
     driver.farewell()
+}
+
+/// The owner's word on whose countersignatures count comes before anything that a gateway says.
+async fn pin(config: &Config, started: &Started) -> Result<(), Fault> {
+    let Some(key) = &config.mirror else { return Ok(()) };
+    started.journal.pin_mirror(key).await.map_err(|err| err.to_fault())?;
+    let pinned = started.journal.mirror().map_err(|err| err.to_fault())?;
+    if pinned.as_ref() == Some(key) {
+        return Ok(());
+    }
+    let other = pinned.map_or("another".to_owned(), |key| key.name().to_owned());
+    let message =
+        format!("the journal is countersigned by {other}, agent.toml names {}", key.name());
+    Err(Fault::new(Code::Usage, message).with_hint(
+        "if the mirror has really changed, begin a new journal: 'cortex-agent journal recover --force'",
+    ))
 }
 
 struct Driver {

@@ -87,9 +87,17 @@ impl Bench {
         let plan = Arc::new(decision.plan.unwrap());
         let (rule, policy) = (decision.rule, String::new());
         let confined = cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] };
-        let (actor, floor) = (None, None);
-        let draft =
-            IntentDraft { key: key.clone(), fence: 7, actor, rule, policy, confined, plan, floor };
+        let draft = IntentDraft {
+            key: key.clone(),
+            fence: 7,
+            actor: None,
+            rule,
+            policy,
+            confined,
+            plan,
+            floor: None,
+            approval: None,
+        };
         let guard = self.journal.intent(draft).await.unwrap();
         let spool = self.spools.create(&key, u64::MAX);
         let (events, _) = mpsc::channel(1);

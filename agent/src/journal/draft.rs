@@ -32,6 +32,8 @@ pub struct IntentDraft {
     pub plan: Arc<ExecPlan>,
     /// The newest cosigned checkpoint that the server knows: the journal must hold it.
     pub floor: Option<SignedNote>,
+    /// The owner's answer that allowed it, where the policy says ask.
+    pub approval: Option<record::Approval>,
 }
 
 /// An attempt that is not started.
@@ -53,6 +55,8 @@ pub struct RefusalDraft {
     pub action: Action,
     /// What is reported.
     pub outcome: Outcome,
+    /// What became of the question to the owner, where the policy says ask.
+    pub answer: Option<record::Approval>,
 }
 
 /// An attempt that is over.
@@ -75,7 +79,7 @@ pub(crate) struct Sealer<'a> {
 }
 
 impl Sealer<'_> {
-    fn seal(&mut self, name: &str, value: Value) -> Result<Commitment, WriteError> {
+    pub(crate) fn seal(&mut self, name: &str, value: Value) -> Result<Commitment, WriteError> {
         let salt = self.salts.salt().map_err(|err| WriteError::Record(err.to_string()))?;
         let (commitment, opening) = Commitment::new(salt, name, value)
             .map_err(|err| WriteError::Record(format!("{name}: {err}")))?;
@@ -106,8 +110,7 @@ impl IntentDraft {
                 ("process.exec", Some(exec(process, self.confined.clone(), &self.plan, sealer)?))
             }
         };
-        let mut auth = auth("allow", &self.policy, &self.rule);
-        auth.floor = self.floor.as_ref().map(|floor| floor.checkpoint().size);
+        let auth = self.auth();
         let intent = record::Intent {
             cmd: cmd(&self.key),
             workspace: self.key.task.workspace.to_string(),
@@ -180,7 +183,7 @@ impl RefusalDraft {
             fence: Decimal(self.fence),
             actor: actor(self.actor.as_ref()),
             code: self.code.clone(),
-            auth: auth("deny", &self.policy, &self.rule),
+            auth: auth("deny", &self.policy, &self.rule, self.answer.as_ref()),
             op: op.to_owned(),
             argv,
         };
@@ -189,6 +192,12 @@ impl RefusalDraft {
 }
 
 impl IntentDraft {
+    fn auth(&self) -> record::Auth {
+        let mut auth = auth("allow", &self.policy, &self.rule, self.approval.as_ref());
+        auth.floor = self.floor.as_ref().map(|floor| floor.checkpoint().size);
+        auth
+    }
+
     /// The record of an intent that the journal itself refuses: the policy allowed it.
     pub(crate) fn refused(&self, code: &str) -> Record {
         let op = match self.plan.operation() {
@@ -201,7 +210,7 @@ impl IntentDraft {
             fence: Decimal(self.fence),
             actor: actor(self.actor.as_ref()),
             code: code.to_owned(),
-            auth: auth("allow", &self.policy, &self.rule),
+            auth: self.auth(),
             op: op.to_owned(),
             argv: None,
         };
@@ -209,19 +218,24 @@ impl IntentDraft {
     }
 }
 
-/// Dispatches are not signed yet.
-fn auth(decision: &str, policy: &str, rule: &str) -> record::Auth {
+/// With an answer of the owner the policy's own decision was to ask. Dispatches are not signed yet.
+fn auth(
+    decision: &str,
+    policy: &str,
+    rule: &str,
+    answer: Option<&record::Approval>,
+) -> record::Auth {
     record::Auth {
-        decision: decision.to_owned(),
+        decision: if answer.is_some() { "ask" } else { decision }.to_owned(),
         policy: policy.to_owned(),
         rule: optional(rule),
-        approval: None,
+        approval: answer.cloned(),
         dispatch: None,
         floor: None,
     }
 }
 
-fn optional(text: &str) -> Option<String> {
+pub(crate) fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
@@ -295,11 +309,11 @@ fn stream(
     sealer.seal(name, value).map(Some)
 }
 
-fn cmd(key: &AttemptKey) -> String {
+pub(crate) fn cmd(key: &AttemptKey) -> String {
     format!("{}/{}", key.task.task, key.attempt)
 }
 
-fn actor(actor: Option<&Actor>) -> record::Actor {
+pub(crate) fn actor(actor: Option<&Actor>) -> record::Actor {
     let Some(actor) = actor else { return record::Actor::unknown() };
     let kind = match actor.kind {
         ActorKind::Human => "human",

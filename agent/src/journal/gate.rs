@@ -6,6 +6,7 @@ use super::draft::IntentDraft;
 use super::error::JournalError;
 use super::shared::Shared;
 use super::tables;
+use crate::clock::unix_now;
 use cortex_audit::{Head, SignedNote, VerifierKey};
 use cortex_model::Code;
 use std::os::unix::fs::MetadataExt as _;
@@ -107,7 +108,7 @@ impl Gate {
         if room == 0 && self.free < self.reserve.saturating_mul(2) {
             return Err(JournalError::full("the outcomes of what runs need what is left"));
         }
-        self.shared.upstream().require_few_unacked(head.size)?;
+        self.shared.upstream().require_few_unacked(head.size, unix_now().0 / 1_000)?;
         match &draft.floor {
             Some(floor) => hold(&self.shared, floor, head),
             None => Ok(()),

@@ -7,9 +7,14 @@ use super::error::OpenError;
 use super::files::{self, Found, NAMES};
 use super::tables;
 use super::{key, store};
-use cortex_audit::{Leaf, SignedNote};
-use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+use cortex_audit::entry::kind;
+use cortex_audit::{Envelope, Leaf, SignedNote};
+use redb::{
+    ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _,
+};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,6 +171,39 @@ impl Reader {
         Ok(())
     }
 
+    /// Some bodies.
+    pub(crate) fn bodies(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, redb::Error> {
+        let mut bodies = Vec::new();
+        self.each(range.start, |stored| {
+            let wanted = stored.seq < range.end;
+            if wanted {
+                bodies.push(stored.body);
+            }
+            wanted
+        })?;
+        Ok(bodies)
+    }
+
+    /// What opens the commitments of some records, as lines of a bundle without their ends.
+    pub(crate) fn opening_lines(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, redb::Error> {
+        let stored = tables::openings(&self.read, range.clone())?.into_iter();
+        let tail = self.tail_openings.iter().filter(|(seq, _)| range.contains(seq)).cloned();
+        Ok(stored.chain(tail).map(|(seq, text)| format!("{seq} {text}").into_bytes()).collect())
+    }
+
+    /// Intents without outcome.
+    pub(crate) fn open_intents(&self) -> Result<u64, redb::Error> {
+        let mut open = self.read.open_table(tables::OPEN)?.len()?;
+        for record in self.tail.iter().filter_map(|body| Envelope::parse(body).ok()) {
+            match record.kind.as_str() {
+                kind::INTENT => open += 1,
+                kind::OUTCOME => open = open.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(open)
+    }
+
     /// What opens the commitments of a record.
     pub(crate) fn openings(&self, seq: u64) -> Result<Vec<String>, redb::Error> {
         let stored = tables::openings(&self.read, seq..seq + 1)?.into_iter();
@@ -173,17 +211,10 @@ impl Reader {
         Ok(stored.chain(tail).map(|(_, text)| text).collect())
     }
 
-    /// All cosigned checkpoints, smallest first.
-    pub(crate) fn cosigned(&self) -> Result<Vec<SignedNote>, redb::Error> {
-        let mut notes = Vec::new();
-        for row in self.read.open_table(tables::COSIGNED)?.iter()? {
-            let (size, note) = row?;
-            let note = SignedNote::parse(note.value().as_bytes()).map_err(|err| {
-                redb::Error::Corrupted(format!("the cosigned note of {}: {err}", size.value()))
-            })?;
-            notes.push(note);
-        }
-        Ok(notes)
+    /// All cosigned checkpoints, smallest first, as they are stored.
+    pub(crate) fn cosigned(&self) -> Result<Vec<String>, redb::Error> {
+        let table = self.read.open_table(tables::COSIGNED)?;
+        table.iter()?.map(|row| Ok(row?.1.value().to_owned())).collect()
     }
 
     /// A fact about the log.
@@ -257,7 +288,6 @@ pub fn owner(dir: &Path) -> Option<(String, String)> {
 fn stored_notes(dir: &Path) -> Vec<String> {
     let Ok(reader) = Reader::open(dir) else { return Vec::new() };
     let cosigned = reader.cosigned().unwrap_or_default();
-    let cosigned = cosigned.iter().map(ToString::to_string);
     std::iter::once(reader.head.clone()).chain(cosigned).collect()
 }
 

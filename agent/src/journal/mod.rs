@@ -10,6 +10,7 @@
 
 mod ahead;
 mod backend;
+mod consent;
 mod draft;
 mod error;
 mod evidence;
@@ -32,6 +33,7 @@ mod verify;
 mod walk;
 mod writer;
 
+pub use consent::{Answer, AnswerDraft, AskDraft, Asked};
 pub use draft::{IntentDraft, RefusalDraft};
 pub use error::{JournalError, OpenError};
 pub use evidence::keep_evidence;
@@ -41,7 +43,7 @@ pub use open::{OpenIntent, Owed};
 pub use recover::{Recovered, recover};
 pub use show::{Shown, show};
 pub use upstream::{Cursor, read_floor};
-pub use verify::{Report, Verdict, verify};
+pub use verify::{Believed, Report, verify};
 
 pub use inspect::{owner, written as is_written};
 
@@ -53,7 +55,7 @@ use cortex_model::proto::{JournalHead, OutcomeReport};
 use cortex_model::{AttemptKey, Outcome};
 use gate::Gate;
 use group::Books;
-use shared::Shared;
+use shared::{Patience, Shared};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,13 +83,15 @@ pub struct Settings {
     pub reserve: u64,
     /// Records that may wait for the mirror; beyond, no intent is taken. `None`: any number.
     pub max_unacked: Option<u64>,
+    /// For how long the mirror's newest cosignature counts, seconds; beyond, no intent is taken. `None`: for ever.
+    pub max_unacked_secs: Option<u64>,
     /// The longest time without a record.
     pub heartbeat: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { reserve: 0, max_unacked: None, heartbeat: HEARTBEAT }
+        Self { reserve: 0, max_unacked: None, max_unacked_secs: None, heartbeat: HEARTBEAT }
     }
 }
 
@@ -180,7 +184,9 @@ impl Journal {
             opened.spare,
         );
         let shared = Arc::new(shared);
-        shared.set_upstream(opened.cosigned, settings.max_unacked);
+        let patience =
+            Patience { records: settings.max_unacked, seconds: settings.max_unacked_secs };
+        shared.set_upstream(opened.cosigned, patience);
         let (store, storing) = storing::start(
             opened.files.store,
             Arc::clone(&shared),
@@ -224,7 +230,7 @@ impl Journal {
             _lock: opened.files.lock,
         }));
         // So that what waits for a mirror counts from the start.
-        journal.mirror().map_err(|err| failed(std::io::Error::other(err)))?;
+        journal.remember_mirror().map_err(|err| failed(std::io::Error::other(err)))?;
         if let Some(lost) = opened.refilled {
             journal.note_refilled(lost);
         }

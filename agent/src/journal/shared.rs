@@ -45,25 +45,58 @@ pub(crate) struct Upstream {
     pub(crate) cosigned: u64,
     /// How far this clock is ahead of the server's, milliseconds.
     pub(crate) skew_ms: Option<i64>,
-    /// Most records that may wait for it; `None`: any number.
-    pub(crate) max_unacked: Option<u64>,
+    /// When it did that, seconds since 1970 on the server's clock; 0 if never.
+    pub(crate) cosigned_at_s: u64,
+    /// Most records that may wait for it, and for how long its newest cosignature counts.
+    pub(crate) patience: Patience,
     /// Its key, once it is pinned.
     pub(crate) mirror: Option<VerifierKey>,
     /// Why it takes nothing of this node.
     pub(crate) stop: Option<JournalError>,
 }
 
+/// How much of a difference between this clock and the server's counts, seconds.
+const SKEW_BELIEVED_S: i64 = 3_600;
+
+/// How long a journal goes on without the mirror. `None`: without end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// Records above the newest cosigned checkpoint.
+    pub(crate) records: Option<u64>,
+    /// Seconds since the newest cosignature.
+    pub(crate) seconds: Option<u64>,
+}
+
 impl Upstream {
-    pub(crate) fn require_few_unacked(&self, size: u64) -> Result<(), JournalError> {
-        let waiting = size.saturating_sub(self.cosigned);
-        match self.max_unacked {
-            // Without a mirror nothing waits for one.
-            Some(most) if self.mirror.is_some() && waiting > most => Err(JournalError::Refused {
-                code: Code::JournalUnacked,
-                why: format!("{waiting} records wait for the mirror, at most {most} may"),
-            }),
-            _ => Ok(()),
+    /// `now_s` is this machine's clock, seconds since 1970. A copy of a node that runs where no server sees it ends its work here.
+    pub(crate) fn require_few_unacked(&self, size: u64, now_s: u64) -> Result<(), JournalError> {
+        // Without a mirror nothing waits for one.
+        if self.mirror.is_none() {
+            return Ok(());
         }
+        let refused = |why| Err(JournalError::Refused { code: Code::JournalUnacked, why });
+        let waiting = size.saturating_sub(self.cosigned);
+        if let Some(most) = self.patience.records.filter(|most| waiting > *most) {
+            return refused(format!("{waiting} records wait for the mirror, at most {most} may"));
+        }
+        // What a gateway says of the time is not signed.
+        let skew_s = (self.skew_ms.unwrap_or(0) / 1_000).clamp(-SKEW_BELIEVED_S, SKEW_BELIEVED_S);
+        let age = now_s.saturating_sub(self.cosigned_at_s).saturating_add_signed(-skew_s);
+        match self.patience.seconds {
+            // Before the first cosignature only their number counts.
+            Some(most) if self.cosigned > 0 && age > most => refused(format!(
+                "the mirror countersigned last {age} seconds ago, and {most} is the longest"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The newest cosigned checkpoint, if it is newer.
+    pub(crate) fn advance(&mut self, size: u64, at_s: u64) {
+        if size > self.cosigned {
+            self.cosigned = size;
+        }
+        self.cosigned_at_s = self.cosigned_at_s.max(at_s);
     }
 }
 
@@ -220,9 +253,9 @@ impl Shared {
     }
 
     /// What is known of the mirror when the journal is opened.
-    pub(crate) fn set_upstream(&self, cosigned: u64, max_unacked: Option<u64>) {
+    pub(crate) fn set_upstream(&self, cosigned: u64, patience: Patience) {
         let mut upstream = self.upstream();
-        (upstream.cosigned, upstream.max_unacked) = (cosigned, max_unacked);
+        (upstream.cosigned, upstream.patience) = (cosigned, patience);
     }
 
     pub(crate) fn upstream(&self) -> MutexGuard<'_, Upstream> {
@@ -304,5 +337,52 @@ impl Shared {
     /// Tells how many records are in the store, now and whenever there are more.
     pub(crate) fn follow_stored(&self) -> watch::Receiver<u64> {
         self.stored.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_goes_on_without_the_mirror_only_so_far_and_so_long() {
+        let key = "cortex.example/mirror/m1+8004e3a1+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU";
+        let known = Upstream {
+            cosigned: 100,
+            cosigned_at_s: 1_000,
+            patience: Patience { records: Some(50), seconds: Some(60) },
+            mirror: VerifierKey::parse(key).ok(),
+            ..Upstream::default()
+        };
+        for (what, upstream, size, now, taken) in [
+            ("few, lately", known.clone(), 150, 1_060, true),
+            ("one too many", known.clone(), 151, 1_060, false),
+            ("one second too long", known.clone(), 100, 1_061, false),
+            ("a clock behind the mirror's", known.clone(), 150, 10, true),
+            ("a clock that is an hour ahead", ahead(&known, 3_600), 150, 4_660, true),
+            ("a clock that is an hour ahead, too long", ahead(&known, 3_600), 150, 4_661, false),
+            ("a gateway that claims a day", ahead(&known, 86_400), 150, 87_460, false),
+            ("a clock that is behind", ahead(&known, -900), 150, 161, false),
+            (
+                "no mirror was ever met",
+                Upstream { mirror: None, ..known.clone() },
+                900,
+                9_999,
+                true,
+            ),
+            ("nothing cosigned yet", Upstream { cosigned: 0, ..known.clone() }, 50, 9_999, true),
+            ("nothing cosigned, many", Upstream { cosigned: 0, ..known.clone() }, 51, 1, false),
+            ("no bounds", Upstream { patience: Patience::default(), ..known }, 900, 9_999, true),
+        ] {
+            let result = upstream.require_few_unacked(size, now);
+            assert_eq!(result.is_ok(), taken, "{what}: {result:?}");
+            if let Err(err) = result {
+                assert_eq!(err.to_fault().code, Code::JournalUnacked, "{what}");
+            }
+        }
+    }
+
+    fn ahead(upstream: &Upstream, seconds: i64) -> Upstream {
+        Upstream { skew_ms: Some(seconds * 1_000), ..upstream.clone() }
     }
 }

@@ -10,6 +10,7 @@ use super::open::QUARANTINE;
 use super::shared::Shared;
 use super::writer::Op;
 use super::{Journal, tables};
+use cortex_audit::key::presence_text;
 use cortex_audit::{Envelope, Frontier, Leaf, SignedNote, VerifierKey};
 use cortex_model::Code;
 use cortex_model::limits::mirror::{
@@ -133,6 +134,17 @@ impl Journal {
         Ok(key)
     }
 
+    /// Finds out whose cosignatures count, and when the newest was made.
+    pub(crate) fn remember_mirror(&self) -> Result<(), JournalError> {
+        let Some(mirror) = self.mirror()? else { return Ok(()) };
+        let newest = self.0.shared.read(tables::newest_cosigned)?;
+        let note = newest.and_then(|text| SignedNote::parse(text.as_bytes()).ok());
+        if let Some(at) = note.and_then(|note| note.verify_cosignature(&mirror).ok()) {
+            self.0.shared.upstream().advance(0, at);
+        }
+        Ok(())
+    }
+
     /// Pins the mirror's key, for the life of the log. A key that is pinned stays.
     ///
     /// # Errors
@@ -195,10 +207,10 @@ impl Journal {
     /// # Errors
     /// The journal is blocked.
     pub async fn keep_cosigned(&self, note: &SignedNote) -> Result<(), JournalError> {
-        let size = note.checkpoint().size;
         self.facts(vec![Item::Cosigned(note.to_string())]).await?;
         let mut upstream = self.0.shared.upstream();
-        upstream.cosigned = upstream.cosigned.max(size);
+        let at = upstream.mirror.as_ref().and_then(|mirror| note.verify_cosignature(mirror).ok());
+        upstream.advance(note.checkpoint().size, at.unwrap_or(0));
         Ok(())
     }
 
@@ -237,6 +249,16 @@ impl Journal {
         let own = self.note_at(self.0.shared.progress().size).map(|note| note.to_string()).ok();
         let notes = |one: &Contradiction| std::iter::once(one.note.clone()).chain(own.clone());
         found.iter().map(|one| (one.code, one.why.clone(), notes(one).collect())).collect()
+    }
+
+    /// Says, over a challenge of the mirror, where the journal stands now: the checkpoint and the signature.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn presence(&self, challenge: &[u8]) -> Result<(SignedNote, [u8; 64]), JournalError> {
+        let note = self.note_at(self.0.shared.progress().size)?;
+        let signature = self.0.shared.key()?.sign(&presence_text(challenge, note.text()));
+        Ok((note, signature))
     }
 
     /// The journal stays closed after this process, until it is recovered.

@@ -1,258 +1,191 @@
-//! Verifying a journal in its place: the whole chain from its first record, the tree, the signed head and every cosigned
-//! checkpoint. Bytes alone prove nothing: without a mirror's key that the caller trusts the answer is never "verified".
+//! Verifying a journal in its place, with the engine that auditors use (`cortex_audit::verify`): chain, tree, signatures, every cosigned
+//! checkpoint, openings, meaning. What only this machine knows (files that contradict each other, a quarantine) is added. Bytes
+//! alone prove nothing: without keys that the caller trusts the answer is never "verified".
 
 use super::error::OpenError;
 use super::inspect::Reader;
 use super::open::QUARANTINE;
 use cortex_audit::record::Genesis;
-use cortex_audit::{
-    ChainChecker, Frontier, Head, Leaf, Origin, PublicKey, SignedNote, VerifierKey,
-};
-use serde::Serialize;
+use cortex_audit::verify::{self, Bodies, Source, Trust, Unreadable, Verdict};
+use cortex_audit::{Envelope, KeyKind, Leaf, Origin, Policy, PublicKey, VerifierKey};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 
-/// What came of it; the exit codes are those of `cortex audit verify`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Verdict {
-    /// Everything that was asked for holds, against a trusted key.
-    Verified,
-    /// Bytes, form, chain or root are wrong.
-    Invalid,
-    /// No trusted key was given, or nothing is signed by it.
-    Unanchored,
-    /// Two validly signed checkpoints contradict each other.
-    Fork,
-    /// Shorter or older than something trusted.
-    Rollback,
-    /// It could not be read; nothing was concluded.
-    Unreadable,
+/// Records that are read from the store at a time.
+const PAGE: u64 = 1_024;
+
+/// Whom the caller believes.
+#[derive(Clone, Debug)]
+pub enum Believed {
+    /// What a policy says, got by another way than the journal.
+    Policy(Box<Trust>),
+    /// The key of a mirror, got by another way than the journal. The journal's own key is the one that its id commits to.
+    Mirror(Box<VerifierKey>, Box<Trust>),
+    /// Nobody: only whether the journal agrees with itself and with its own key. Never a statement about authenticity.
+    OwnKey,
 }
 
 /// The result, for people and programs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Report {
-    /// `cortex-journal-verify/1`.
-    pub schema: &'static str,
-    /// What came of it.
+    /// The worst of all that was found.
     pub verdict: Verdict,
-    /// The journal's id, once it is known.
-    pub log: Option<String>,
     /// The node that the first record names.
     pub node: Option<String>,
-    /// Records that were walked.
+    /// Number of records.
     pub size: u64,
-    /// Root of the tree over them, base64.
-    pub root: Option<String>,
-    /// Size of the newest checkpoint with a cosignature of the trusted mirror; 0 if none.
-    pub cosigned: u64,
-    /// Seconds since 1970 of that cosignature.
-    pub cosigned_at: Option<u64>,
     /// Intents without outcome.
     pub open_intents: u64,
-    /// The first record that is wrong.
-    pub first_bad: Option<u64>,
-    /// What was found, in words.
-    pub findings: Vec<String>,
-}
-
-impl Verdict {
-    /// The process's exit code.
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Verified => 0,
-            Self::Invalid => 1,
-            Self::Unanchored => 3,
-            Self::Fork => 4,
-            Self::Rollback => 5,
-            Self::Unreadable => 8,
-        }
-    }
+    /// What only this machine knows, with what it means.
+    pub local: Vec<(Verdict, String)>,
+    /// What the engine says of the records; `None` when the files could not be read as a journal.
+    pub report: Option<verify::Report>,
 }
 
 impl Report {
     fn new() -> Self {
         Self {
-            schema: "cortex-journal-verify/1",
             verdict: Verdict::Verified,
-            log: None,
             node: None,
             size: 0,
-            root: None,
-            cosigned: 0,
-            cosigned_at: None,
             open_intents: 0,
-            first_bad: None,
-            findings: Vec::new(),
+            local: Vec::new(),
+            report: None,
         }
     }
 
-    /// The worst finding decides: fork, invalid, rollback, unanchored.
     fn find(&mut self, verdict: Verdict, why: impl Into<String>) {
-        let rank = |verdict| match verdict {
-            Verdict::Verified => 0,
-            Verdict::Unreadable => 1,
-            Verdict::Unanchored => 2,
-            Verdict::Rollback => 3,
-            Verdict::Invalid => 4,
-            Verdict::Fork => 5,
-        };
-        if rank(verdict) > rank(self.verdict) {
-            self.verdict = verdict;
-        }
-        self.findings.push(why.into());
+        self.verdict = self.verdict.min(verdict);
+        self.local.push((verdict, why.into()));
+    }
+
+    /// Everything that was found, in words.
+    #[must_use]
+    pub fn findings(&self) -> Vec<String> {
+        let engine = self.report.iter().flat_map(|report| &report.sources);
+        let engine = engine.flat_map(|source| &source.findings).map(ToString::to_string);
+        self.local.iter().map(|(_, why)| why.clone()).chain(engine).collect()
     }
 }
 
-/// Verifies the journal in `dir`. `mirror` is a key that the caller has from elsewhere; `since` a checkpoint that the
-/// caller kept.
+/// Verifies the journal in `dir`.
 #[must_use]
-pub fn verify(dir: &Path, mirror: Option<&VerifierKey>, since: Option<&SignedNote>) -> Report {
+pub fn verify(dir: &Path, believed: &Believed) -> Report {
     // redb may panic on a file that was damaged outside of it; that is a finding, not a defect.
-    std::panic::catch_unwind(|| look(dir, mirror, since)).unwrap_or_else(|_| {
+    std::panic::catch_unwind(|| look(dir, believed)).unwrap_or_else(|_| {
         let mut report = Report::new();
         report.find(Verdict::Invalid, "the store cannot make sense of log.redb");
         report
     })
 }
 
-fn look(dir: &Path, mirror: Option<&VerifierKey>, since: Option<&SignedNote>) -> Report {
+fn look(dir: &Path, believed: &Believed) -> Report {
     let mut report = Report::new();
-    match Reader::open(dir) {
-        Ok(reader) => {
-            if let Err(err) = walk(&reader, mirror, since, &mut report) {
-                report.find(Verdict::Unreadable, err.to_string());
-            }
-        }
-        Err(err) => {
-            let verdict = match &err {
-                OpenError::Corrupt { .. } => Verdict::Invalid,
-                OpenError::RolledBack { .. } => Verdict::Rollback,
-                OpenError::Quarantined { .. } => Verdict::Fork,
-                OpenError::Locked(_)
-                | OpenError::Newer { .. }
-                | OpenError::Old { .. }
-                | OpenError::DiskFull(_)
-                | OpenError::Io { .. } => Verdict::Unreadable,
-            };
-            report.find(verdict, err.to_string());
-        }
+    let read = Reader::open(dir).and_then(|reader| {
+        judge(&reader, believed, &mut report).map_err(|err| OpenError::from_redb(dir, err))
+    });
+    if let Err(err) = read {
+        let verdict = match &err {
+            OpenError::Corrupt { .. } => Verdict::Invalid,
+            OpenError::RolledBack { .. } => Verdict::Rollback,
+            OpenError::Quarantined { .. } => Verdict::Fork,
+            OpenError::Locked(_)
+            | OpenError::Newer { .. }
+            | OpenError::Old { .. }
+            | OpenError::DiskFull(_)
+            | OpenError::Io { .. } => Verdict::Unreadable,
+        };
+        report.find(verdict, err.to_string());
     }
     report
 }
 
-/// Checkpoints to compare, smallest first, with what a difference means.
-struct Marks {
-    notes: Vec<(SignedNote, Verdict)>,
-    next: usize,
-}
-
-fn walk(
-    reader: &Reader,
-    mirror: Option<&VerifierKey>,
-    since: Option<&SignedNote>,
-    report: &mut Report,
-) -> Result<(), redb::Error> {
-    let mut notes: Vec<_> =
-        reader.cosigned()?.into_iter().map(|note| (note, Verdict::Fork)).collect();
-    notes.extend(since.cloned().map(|note| (note, Verdict::Fork)));
-    match SignedNote::parse(reader.head.as_bytes()) {
-        Ok(head) => notes.push((head, Verdict::Invalid)),
-        Err(err) => report.find(Verdict::Invalid, format!("the signed head: {err}")),
-    }
-    notes.sort_by_key(|(note, _)| note.checkpoint().size);
-    let mut marks = Marks { notes, next: 0 };
-    let (mut checker, mut edge, mut key) = (ChainChecker::new(), Frontier::new(), None);
-    reader.each(0, |record| {
-        match checker.push(&record.body) {
-            Ok(envelope) if record.seq == 0 => {
-                let genesis = Genesis::read(&envelope.data).ok();
-                report.node = genesis.as_ref().map(|genesis| genesis.node.clone());
-                key = genesis.and_then(|genesis| own_key(&genesis, Leaf::of(&record.body)));
-            }
-            Ok(_) => {}
-            Err(err) => {
-                report.first_bad = Some(err.seq);
-                report.find(Verdict::Invalid, format!("record {}: {}", err.seq, err.why));
-                return false;
-            }
+fn judge(reader: &Reader, believed: &Believed, report: &mut Report) -> Result<(), redb::Error> {
+    let size = reader.size();
+    let own = reader.bodies(0..1)?.pop().and_then(|body| own_key(&body));
+    report.node = own.as_ref().map(|(node, _)| node.clone());
+    report.size = size;
+    report.open_intents = reader.open_intents()?;
+    let own = own.map(|(_, key)| key);
+    let mut trust = match believed {
+        Believed::Policy(trust) | Believed::Mirror(_, trust) => (**trust).clone(),
+        Believed::OwnKey => Trust::default(),
+    };
+    match (believed, own) {
+        (Believed::Mirror(mirror, _), Some(own)) => {
+            trust.policy = policy(&format!("log {own}\nwitness m {mirror}\nquorum m\n"));
         }
-        edge.push(Leaf::of(&record.body));
-        marks.compare(&edge, key.as_ref(), mirror, report);
-        true
-    })?;
-    let head = checker.head();
-    (report.size, report.root) = (edge.size(), Some(edge.root().to_base64()));
-    report.log = head.map(|Head { log, .. }| log.to_string());
-    report.open_intents = checker.open().len() as u64;
-    if report.first_bad.is_none() {
-        marks.rest(edge.size(), report);
+        (Believed::OwnKey, Some(own)) => {
+            trust.policy = policy(&format!("log {own}\nquorum none\n"));
+        }
+        (Believed::Policy(_), _) | (_, None) => {}
     }
+    let head = reader.head.clone().into_bytes();
+    let cosigned = reader.cosigned()?.into_iter().map(String::into_bytes);
+    let source = Source {
+        records: Box::new(Bodies::new(Paged::new(size, |range| reader.bodies(range)))),
+        openings: Some(Box::new(Bodies::new(Paged::new(size, |range| {
+            reader.opening_lines(range)
+        })))),
+        // The node's own newest checkpoint is all that an own key can vouch for.
+        checkpoints: match believed {
+            Believed::OwnKey => vec![head.clone()],
+            Believed::Policy(_) | Believed::Mirror(..) => cosigned.collect(),
+        },
+        head: Some(head),
+        frontier: None,
+    };
+    let found = verify::verify(vec![source], &trust);
+    report.verdict = report.verdict.min(found.verdict);
+    report.report = Some(found);
     if let Some(why) = reader.fact(QUARANTINE)? {
         report.find(Verdict::Fork, format!("the journal is quarantined: {why}"));
-    }
-    match (mirror, report.cosigned) {
-        (None, _) => {
-            let why = "no mirror's key was named (--mirror or --policy), so nobody else vouches for this journal";
-            report.find(Verdict::Unanchored, why);
-        }
-        (Some(mirror), 0) => {
-            let why = format!("no checkpoint is cosigned by {}", mirror.name());
-            report.find(Verdict::Unanchored, why);
-        }
-        (Some(_), _) => {}
     }
     Ok(())
 }
 
-/// The key that the first record names, under the name that its checkpoints carry.
-fn own_key(genesis: &Genesis, log: Leaf) -> Option<VerifierKey> {
-    let key = PublicKey::from_bytes(genesis.key.0.as_slice().try_into().ok()?)?;
-    let origin = Origin::new(&genesis.domain, &genesis.node, log)?;
-    VerifierKey::new(origin.as_str(), cortex_audit::KeyKind::Log, key).ok()
+/// Made of keys that were parsed: it always is one.
+fn policy(text: &str) -> Option<Policy> {
+    Policy::parse(text.as_bytes()).ok()
 }
 
-impl Marks {
-    /// Compares all checkpoints of the present size.
-    fn compare(
-        &mut self,
-        edge: &Frontier,
-        key: Option<&VerifierKey>,
-        mirror: Option<&VerifierKey>,
-        report: &mut Report,
-    ) {
-        while let Some((note, verdict)) = self.notes.get(self.next)
-            && note.checkpoint().size <= edge.size()
-        {
-            self.next += 1;
-            let size = note.checkpoint().size;
-            let signed = key.map(|key| note.verify_log(key));
-            if !matches!(signed, Some(Ok(()))) {
-                let why =
-                    format!("the checkpoint of {size} records is not signed by the journal's key");
-                report.find(Verdict::Invalid, why);
-                continue;
-            }
-            if note.checkpoint().root != edge.root() {
-                let why = format!(
-                    "the first {size} records are not those of a checkpoint that was signed"
-                );
-                report.find(*verdict, why);
-                continue;
-            }
-            if let Some(Ok(time)) = mirror.map(|mirror| note.verify_cosignature(mirror)) {
-                (report.cosigned, report.cosigned_at) = (size, Some(time));
-            }
-        }
-    }
+/// The node and key that the first record names, the key under the name that checkpoints carry.
+fn own_key(body: &[u8]) -> Option<(String, VerifierKey)> {
+    let envelope = Envelope::parse(body).ok()?;
+    let genesis = Genesis::read(&envelope.data).ok()?;
+    let key = PublicKey::from_bytes(genesis.key.0.as_slice().try_into().ok()?)?;
+    let origin = Origin::new(&genesis.domain, &genesis.node, Leaf::of(body))?;
+    let key = VerifierKey::new(origin.as_str(), KeyKind::Log, key).ok()?;
+    Some((genesis.node, key))
+}
 
-    /// Checkpoints of more records than there are.
-    fn rest(&self, size: u64, report: &mut Report) {
-        for (note, _) in &self.notes[self.next..] {
-            let signed = note.checkpoint().size;
-            let why = format!("{size} records are there, a checkpoint says {signed}");
-            report.find(Verdict::Rollback, why);
+/// Lines of the journal, page by page.
+struct Paged<P> {
+    page: P,
+    waiting: VecDeque<Vec<u8>>,
+    next: u64,
+    size: u64,
+}
+
+impl<P: FnMut(Range<u64>) -> Result<Vec<Vec<u8>>, redb::Error>> Paged<P> {
+    fn new(size: u64, page: P) -> Self {
+        Self { page, waiting: VecDeque::new(), next: 0, size }
+    }
+}
+
+impl<P: FnMut(Range<u64>) -> Result<Vec<Vec<u8>>, redb::Error>> Iterator for Paged<P> {
+    type Item = Result<Vec<u8>, Unreadable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.waiting.is_empty() && self.next < self.size {
+            let end = self.size.min(self.next + PAGE);
+            match (self.page)(self.next..end) {
+                Ok(lines) => self.waiting.extend(lines),
+                Err(err) => return Some(Err(Unreadable(err.to_string()))),
+            }
+            self.next = end;
         }
+        self.waiting.pop_front().map(Ok)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{Place, print};
 use crate::config::Config;
-use crate::journal::{Journal, Verdict, is_written, verify};
+use crate::journal::{Believed, Journal, is_written, verify};
 use clap::Args;
+use cortex_audit::verify::Verdict;
 use cortex_model::Fault;
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ pub(super) fn run(args: &Doctor) -> Result<ExitCode, Fault> {
             Err(err) => Err(err.to_fault()),
         };
     }
-    let report = verify(&dir, None, None);
+    let report = verify(&dir, &Believed::OwnKey);
     let mut text = String::new();
     let agent = if is_written(&dir) { "an agent has it open" } else { "no agent has it open" };
     text.push_str(&format!("journal {}: {agent}\n", dir.display()));
@@ -35,13 +36,13 @@ pub(super) fn run(args: &Doctor) -> Result<ExitCode, Fault> {
         let word = if free < least { "TOO LITTLE: no work is taken" } else { "enough" };
         text.push_str(&format!("  free space: {} MiB ({word})\n", free / (1024 * 1024)));
     }
-    let healthy = report.verdict == Verdict::Unanchored;
+    let healthy = report.verdict == Verdict::Verified;
     if healthy {
         text.push_str("  chain, tree and signatures agree\n");
         text.push_str("Nothing is wrong that this node can see by itself.\n");
         text.push_str("To compare with the mirror: cortex-agent journal verify --mirror KEY\n");
     } else {
-        for finding in &report.findings {
+        for finding in report.findings() {
             text.push_str(&format!("  WRONG: {finding}\n"));
         }
         text.push_str(match report.verdict {
@@ -52,12 +53,14 @@ pub(super) fn run(args: &Doctor) -> Result<ExitCode, Fault> {
             | Verdict::Invalid
             | Verdict::Unanchored
             | Verdict::Fork
-            | Verdict::Rollback => {
+            | Verdict::Rollback
+            | Verdict::Semantic
+            | Verdict::Incomplete => {
                 "Keep a copy of the data directory. Then, with the agent stopped:\n  \
                  cortex-agent journal recover --data-dir DIR\nkeeps the evidence and begins a new journal.\n"
             }
         });
     }
     print(&text);
-    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(report.verdict.exit_code()) })
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(report.verdict.exit()) })
 }

@@ -3,10 +3,12 @@
 mod doctor;
 mod show;
 
+use crate::clock::unix_now;
 use crate::config::Config;
-use crate::journal::{Identity, Verdict, owner, recover, verify};
+use crate::journal::{Believed, Identity, Report, owner, recover, verify};
 use clap::{Args, Subcommand};
-use cortex_audit::{Policy, SignedNote, VerifierKey};
+use cortex_audit::verify::{Trust, Verdict};
+use cortex_audit::{KeyKind, Policy, SignedNote, VerifierKey};
 use cortex_model::{Code, Fault};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,8 @@ pub(crate) struct Journal {
 enum Command {
     /// Verify the whole journal: chain, tree, signatures and cosigned checkpoints.
     ///
-    /// Exit codes: 0 verified against a trusted key, 1 invalid, 2 usage, 3 no trusted key or nothing signed by it, 4 fork,
-    /// 5 rollback, 8 could not be read.
+    /// Exit codes, as of `cortex audit verify`: 0 verified against a trusted key, 1 invalid, 2 usage, 3 no trusted key or nothing
+    /// signed by it, 4 fork, 5 rollback, 6 something is missing or too old, 7 records contradict each other, 8 could not be read.
     Verify(Verify),
     /// Print records with what they commit to.
     Show(show::Show),
@@ -55,12 +57,18 @@ struct Verify {
     /// The mirror's key as you got it from elsewhere: NAME+ID+KEY.
     #[arg(long, value_name = "KEY", conflicts_with = "policy")]
     mirror: Option<String>,
-    /// A policy file that names whom to believe.
+    /// A C2SP tlog-policy file that names whom to believe, got by another way than the journal.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// A checkpoint that you kept: the journal must hold it.
+    /// A checkpoint that you kept: the journal must continue it.
     #[arg(long, value_name = "FILE")]
-    since: Option<PathBuf>,
+    since: Vec<PathBuf>,
+    /// Oldest acceptable newest countersignature.
+    #[arg(long, value_name = "HOURS")]
+    max_age_hours: Option<u64>,
+    /// Every hashed value must be there or erased on purpose.
+    #[arg(long)]
+    require_openings: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -112,73 +120,75 @@ fn usage(what: &str, err: impl std::fmt::Display) -> Fault {
     Fault::new(Code::Usage, format!("{what}: {err}"))
 }
 
-/// The mirror's key that the caller trusts.
-fn trusted(mirror: Option<&str>, policy: Option<&Path>) -> Result<Option<VerifierKey>, Fault> {
-    if let Some(text) = mirror {
-        return VerifierKey::parse(text).map(Some).map_err(|err| usage("--mirror", err));
+/// Whom the caller believes, and what else is asked for.
+fn believed(args: &Verify) -> Result<Believed, Fault> {
+    let mut trust = Trust { require_openings: args.require_openings, ..Trust::default() };
+    for path in &args.since {
+        trust.since.push(SignedNote::parse(&read(path)?).map_err(|err| usage("--since", err))?);
     }
-    let Some(path) = policy else { return Ok(None) };
-    let policy = Policy::parse(&read(path)?).map_err(|err| usage("--policy", err))?;
-    policy
-        .witnesses()
-        .first()
-        .cloned()
-        .map(Some)
-        .ok_or_else(|| usage("--policy", "it names no mirror"))
+    if let Some(hours) = args.max_age_hours {
+        trust.max_age = Some((unix_now().0 / 1_000, hours.saturating_mul(3_600)));
+    }
+    if let Some(path) = &args.policy {
+        trust.policy = Some(Policy::parse(&read(path)?).map_err(|err| usage("--policy", err))?);
+    }
+    let Some(text) = &args.mirror else { return Ok(Believed::Policy(Box::new(trust))) };
+    let mirror = VerifierKey::parse(text).map_err(|err| usage("--mirror", err))?;
+    if mirror.kind() != KeyKind::Cosigner {
+        return Err(usage("--mirror", "this is no key of a mirror"));
+    }
+    Ok(Believed::Mirror(Box::new(mirror), Box::new(trust)))
 }
 
 fn verify_command(args: &Verify) -> Result<ExitCode, Fault> {
-    let mirror = trusted(args.mirror.as_deref(), args.policy.as_deref())?;
-    let since = match &args.since {
-        Some(path) => Some(SignedNote::parse(&read(path)?).map_err(|err| usage("--since", err))?),
-        None => None,
-    };
-    let report = verify(&args.place.journal(), mirror.as_ref(), since.as_ref());
+    let report = verify(&args.place.journal(), &believed(args)?);
+    let exit = ExitCode::from(report.verdict.exit());
     if args.json {
-        let text = serde_json::to_string(&report).map_err(|err| usage("--json", err))?;
-        print(&format!("{text}\n"));
-        return Ok(ExitCode::from(report.verdict.exit_code()));
+        print(&format!("{}\n", json(&report)));
+        return Ok(exit);
     }
-    let mut text = match report.verdict {
-        Verdict::Verified => "VERIFIED".to_owned(),
-        Verdict::Invalid => "INVALID: the journal's bytes are not what was written".to_owned(),
-        Verdict::Unanchored => {
-            "UNANCHORED: the journal agrees with itself, and nobody you trust vouches for it"
-                .to_owned()
-        }
-        Verdict::Fork => "FORK: the journal contradicts what its own key signed".to_owned(),
-        Verdict::Rollback => "ROLLBACK: the journal is shorter than it once was".to_owned(),
-        Verdict::Unreadable => "UNREADABLE: nothing was concluded".to_owned(),
-    };
-    text.push('\n');
-    if let Some(log) = &report.log {
-        let node = report.node.as_deref().unwrap_or("?");
-        text.push_str(&format!("  journal   {log} of node {node}\n"));
-        text.push_str(&format!("  records   {}", report.size));
-        match report.first_bad {
-            Some(seq) => text.push_str(&format!(", the first bad one is {seq}\n")),
-            None => text.push_str(", each follows the one before\n"),
-        }
-    }
+    let mut text = String::new();
+    let node = report.node.as_deref().unwrap_or("?");
+    text.push_str(&format!("journal of node {node}: {} records", report.size));
     if report.open_intents > 0 {
-        text.push_str(&format!("  open      {} started and not ended\n", report.open_intents));
+        text.push_str(&format!(", {} started and not ended", report.open_intents));
     }
-    if let Some(at) = report.cosigned_at {
-        let rest = report.size - report.cosigned;
-        text.push_str(&format!("  cosigned  the first {} records, at {at}", report.cosigned));
-        text.push_str(&format!(" (seconds since 1970); {rest} came later\n"));
+    text.push('\n');
+    for line in report.report.iter().flat_map(|report| &report.sources).flat_map(|s| s.lines()) {
+        text.push_str(&format!("  {line}\n"));
     }
-    for finding in &report.findings {
-        text.push_str(&format!("  - {finding}\n"));
+    for (_, why) in &report.local {
+        text.push_str(&format!("  found here    {why}\n"));
     }
+    text.push_str(&format!("{}: {}\n", report.verdict.word(), report.verdict.means()));
     print(&text);
-    Ok(ExitCode::from(report.verdict.exit_code()))
+    Ok(exit)
+}
+
+/// What the engine says, and what only this machine knows.
+fn json(report: &Report) -> serde_json::Value {
+    let engine = report.report.as_ref().and_then(|report| {
+        serde_json::from_slice::<serde_json::Value>(&report.to_value().to_bytes().ok()?).ok()
+    });
+    let local = report.local.iter();
+    let local =
+        local.map(|(verdict, why)| serde_json::json!({"verdict": verdict.word(), "why": why}));
+    serde_json::json!({
+        "schema": "cortex-journal-verify/1",
+        "verdict": report.verdict.word(),
+        "exit": report.verdict.exit(),
+        "node": report.node,
+        "size": report.size,
+        "open_intents": report.open_intents,
+        "local": local.collect::<Vec<_>>(),
+        "report": engine,
+    })
 }
 
 fn recover_command(args: &Recover) -> Result<ExitCode, Fault> {
     let dir = args.place.journal();
-    let health = verify(&dir, None, None);
-    if health.verdict == Verdict::Unanchored && !args.force {
+    let health = verify(&dir, &Believed::OwnKey);
+    if health.verdict == Verdict::Verified && !args.force {
         let message = "the journal is in order; there is nothing to recover".to_owned();
         return Err(Fault::new(Code::Usage, message)
             .with_hint("with --force it is set aside all the same, and a new one begins"));

@@ -226,6 +226,13 @@ pub fn rotation_text(log: crate::Leaf, old: &PublicKey, new: &PublicKey) -> Vec<
     format!("{} rotate\n{log}\n{old}\n{new}\n", crate::FORMAT).into_bytes()
 }
 
+/// What a node signs to say that its journal stands at a checkpoint now, and not only did once: the checkpoint's text behind what the
+/// mirror chose.
+#[must_use]
+pub fn presence_text(challenge: &[u8], checkpoint: &str) -> Vec<u8> {
+    format!("{} present\n{}\n{checkpoint}", crate::FORMAT, crate::leaf::hex(challenge)).into_bytes()
+}
+
 impl LogKey {
     /// The key of the journal whose checkpoints carry `origin`.
     ///

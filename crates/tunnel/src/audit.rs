@@ -3,7 +3,7 @@
 
 use crate::error::ProtocolError;
 use cortex_model::limits::mirror::{
-    AUDIT_BATCH_BYTES_MAX, AUDIT_BATCH_RECORDS_MAX, AUDIT_BATCHES_OPEN_MAX,
+    AUDIT_BATCH_BYTES_MAX, AUDIT_BATCH_RECORDS_MAX, AUDIT_BATCHES_OPEN_MAX, AUDIT_CHALLENGE_MAX,
     AUDIT_EVIDENCE_NOTES_MAX, AUDIT_EVIDENCE_OPEN_MAX, AUDIT_NOTE_MAX, AUDIT_OPENINGS_BYTES_MAX,
     AUDIT_OPENINGS_OPEN_MAX, AUDIT_REASON_MAX, AUDIT_VKEY_MAX,
 };
@@ -252,6 +252,9 @@ impl AuditDown {
                         return Err(AuditError::Bad("standing"));
                     }
                 }
+                if state.challenge.len() > AUDIT_CHALLENGE_MAX {
+                    return Err(AuditError::Bad("challenge"));
+                }
                 note("cosigned_note", &state.cosigned_note, true)
             }
             AuditDown::Ack(ack) => note("cosigned_note", &ack.cosigned_note, false),
@@ -299,6 +302,12 @@ fn check_openings(openings: &AuditOpenings) -> Result<(), AuditError> {
 fn check_evidence(evidence: &AuditEvidence) -> Result<(), AuditError> {
     if evidence.reason.len() > AUDIT_REASON_MAX {
         return Err(AuditError::Bad("reason"));
+    }
+    if evidence.challenge.len() > AUDIT_CHALLENGE_MAX {
+        return Err(AuditError::Bad("challenge"));
+    }
+    if !matches!(evidence.presence.len(), 0 | 64) {
+        return Err(AuditError::Bad("presence"));
     }
     if evidence.notes.is_empty() {
         return Err(AuditError::Bad("notes"));

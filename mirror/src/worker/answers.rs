@@ -1,13 +1,18 @@
 //! The smaller answers: openings, evidence, where a record lies, what an operator settled.
 
 use super::{WorkError, Worker};
-use cortex_audit::{SignedNote, VerifierKey};
-use cortex_model::limits::mirror::AUDIT_STORE_RETRY_MS;
+use crate::journal::HeadCheck;
+use cortex_audit::key::presence_text;
+use cortex_audit::{Opening, SignedNote, VerifierKey};
+use cortex_model::limits::mirror::{
+    AUDIT_BATCH_RECORDS_MAX, AUDIT_OPENINGS_BYTES_MAX, AUDIT_STORE_RETRY_MS,
+};
 use cortex_model::proto as pb;
 use cortex_model::{Code, Fault};
 use pb::AuditRejectCode;
 use pb::audit_node_event::Kind;
 use pb::mirror_reply::Body as Reply;
+use std::collections::BTreeSet;
 
 /// Send again from there, at once.
 pub(super) fn resend(id: u64, from: u64) -> Reply {
@@ -58,21 +63,31 @@ impl Worker {
         if let Some(reply) = self.closed(log32, openings.id).await? {
             return Ok(reply);
         }
-        let store = self.shared.store.clone();
+        let (store, workspace) = (self.shared.store.clone(), self.workspace.clone());
         let held = self.journal(log32, false).await?;
         let (from, size) = (held.journal.openings_from, held.journal.size());
-        let end = openings.first_seq + u64::from(openings.count);
+        let end = openings.first_seq.saturating_add(u64::from(openings.count));
+        if openings.openings.len() > AUDIT_OPENINGS_BYTES_MAX
+            || openings.count > AUDIT_BATCH_RECORDS_MAX
+        {
+            let (id, seq) = (openings.id, openings.first_seq);
+            let why = "more openings than one upload may have".to_owned();
+            return Ok(reject(id, AuditRejectCode::TooLarge, seq, why, Vec::new()));
+        }
         if openings.first_seq > from || end > size {
             return Ok(resend(openings.id, from));
         }
-        if let Some(why) = misplaced(openings) {
-            return Ok(reject(
-                openings.id,
-                AuditRejectCode::Invalid,
-                openings.first_seq,
-                why,
-                Vec::new(),
-            ));
+        let (mut wanted, range) = (Commitments::new(), openings.first_seq..end);
+        store
+            .lines(&workspace, &held.journal, range.clone(), |seq, line| {
+                if range.contains(&seq) {
+                    wanted.extend(commitments(line).map(|commitment| (seq, commitment)));
+                }
+            })
+            .await?;
+        if let Err(why) = fitting(openings, wanted) {
+            let (id, seq) = (openings.id, openings.first_seq);
+            return Ok(reject(id, AuditRejectCode::Invalid, seq, why, Vec::new()));
         }
         if end > from {
             held.journal.openings_from = store.put_openings(log32, openings).await?;
@@ -95,17 +110,16 @@ impl Worker {
         evidence: &pb::AuditEvidence,
     ) -> Result<(), WorkError> {
         let key = self.journal(log32, false).await?.journal.vkey().cloned();
-        let proven = key.is_some_and(|key| contradict(&evidence.notes, &key));
+        let proven = key.as_ref().is_some_and(|key| contradict(&evidence.notes, key));
         let reason: String = evidence.reason.chars().take(512).collect();
         if !proven {
+            if let Some(note) = key.and_then(|key| self.presence(log32, evidence, &key)) {
+                return self.set_back(log32, &note).await;
+            }
             return self.suspect(log32, 0, format!("the node reports: {reason}")).await;
         }
         let found = pb::AuditQuarantined {
-            log: self
-                .held
-                .get(log32)
-                .and_then(|h| h.journal.log())
-                .map_or(String::new(), |l| l.to_string()),
+            log: self.full(log32),
             code: AuditRejectCode::Fork.into(),
             reason: format!("the node shows two histories that its key signed: {reason}"),
             seq: 0,
@@ -114,6 +128,46 @@ impl Worker {
             records_first_seq: 0,
         };
         self.note(vec![Kind::Quarantined(found)]).await
+    }
+
+    /// The checkpoint at which the node says that its journal stands, over the challenge that it was given last.
+    fn presence(
+        &mut self,
+        log32: &str,
+        evidence: &pb::AuditEvidence,
+        key: &VerifierKey,
+    ) -> Option<SignedNote> {
+        // Each counts once.
+        let challenge = std::mem::take(&mut self.held.get_mut(log32)?.challenge);
+        let signature: &[u8; 64] = evidence.presence.as_slice().try_into().ok()?;
+        if challenge.is_empty() || challenge != evidence.challenge {
+            return None;
+        }
+        let notes =
+            evidence.notes.iter().filter_map(|text| SignedNote::parse(text.as_bytes()).ok());
+        notes
+            .filter(|note| note.verify_log(key).is_ok())
+            .find(|note| key.key().verifies(&presence_text(&challenge, note.text()), signature))
+    }
+
+    /// The node itself says that its journal ends where it does.
+    async fn set_back(&mut self, log32: &str, note: &SignedNote) -> Result<(), WorkError> {
+        let size = note.checkpoint().size;
+        let cosigned = self.held.get(log32).map_or(0, |held| held.journal.cosigned());
+        let (code, seq, why) = match self.check_head(log32, note).await? {
+            HeadCheck::Behind => {
+                let why = format!(
+                    "the journal has {size} records, but {cosigned} were cosigned: it was rolled back"
+                );
+                (AuditRejectCode::Rollback, size, why)
+            }
+            HeadCheck::Fork => {
+                let why = format!("two histories of {size} records were signed");
+                (AuditRejectCode::Fork, size.saturating_sub(1), why)
+            }
+            HeadCheck::Fits | HeadCheck::WrongKey => return Ok(()),
+        };
+        self.contradicted(log32, &note.to_string(), code, seq, why).await.map(drop)
     }
 
     pub(super) async fn locate(&mut self, log32: &str, seq: u64) -> Reply {
@@ -159,30 +213,43 @@ impl Worker {
     }
 }
 
-/// Lines "<seq> <opening>" of the range, ascending.
-fn misplaced(openings: &pb::AuditOpenings) -> Option<String> {
+/// Record and commitment, as the text in `$c`.
+type Commitments = BTreeSet<(u64, String)>;
+
+/// The commitments of a record, found in its bytes: canonical JSON spells one in one way only, and never so inside of a string.
+fn commitments(line: &[u8]) -> impl Iterator<Item = String> {
+    const BEGIN: &str = "{\"$c\":\"";
+    let text = String::from_utf8_lossy(line);
+    let found: Vec<String> = text
+        .match_indices(BEGIN)
+        .filter_map(|(at, _)| text.get(at + BEGIN.len()..)?.split('"').next())
+        .map(str::to_owned)
+        .collect();
+    found.into_iter()
+}
+
+/// Lines "<seq> <opening>", ascending, each of which opens a commitment of its record that no other line opens. So no more is
+/// ever stored than the records themselves call for.
+fn fitting(openings: &pb::AuditOpenings, mut wanted: Commitments) -> Result<(), String> {
     if openings.openings.is_empty() {
-        return None;
+        return Ok(());
     }
-    let Some(text) =
-        openings.openings.strip_suffix(b"\n").and_then(|b| std::str::from_utf8(b).ok())
-    else {
-        return Some("openings are not lines of text".into());
-    };
-    let (mut at, end) = (openings.first_seq, openings.first_seq + u64::from(openings.count));
+    let text = openings.openings.strip_suffix(b"\n").and_then(|b| std::str::from_utf8(b).ok());
+    let text = text.ok_or("openings are not lines of text")?;
+    let mut at = openings.first_seq;
     for line in text.split('\n') {
-        let seq = line.split_once(' ').and_then(|(seq, opening)| {
-            let plain = !opening.is_empty() && opening.bytes().all(|b| b.is_ascii_graphic());
-            seq.parse::<u64>().ok().filter(|_| plain)
-        });
-        match seq {
-            Some(seq) if seq >= at && seq < end => at = seq,
-            Some(_) | None => {
-                return Some("openings are not of these records, in their order".into());
-            }
+        let split = line.split_once(' ');
+        let split = split.and_then(|(seq, opening)| Some((seq.parse::<u64>().ok()?, opening)));
+        let Some((seq, opening)) = split.filter(|(seq, _)| *seq >= at) else {
+            return Err("openings are not of these records, in their order".into());
+        };
+        let commitment = Opening::from_stored(opening).commitment().as_str().to_owned();
+        if !wanted.remove(&(seq, commitment)) {
+            return Err(format!("an opening opens nothing of record {seq}, or opens it again"));
         }
+        at = seq;
     }
-    None
+    Ok(())
 }
 
 /// Whether two of these notes, signed by this key, have one size and two roots.

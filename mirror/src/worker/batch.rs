@@ -198,7 +198,9 @@ impl Worker {
 
     /// Cosigns what is stored, if that is more than was cosigned.
     pub(super) async fn cosign(&mut self, log32: &str) -> Result<(), WorkError> {
-        let Some(Held { journal, signed_rev }) = self.held.get_mut(log32) else { return Ok(()) };
+        let Some(Held { journal, signed_rev, .. }) = self.held.get_mut(log32) else {
+            return Ok(());
+        };
         let Some(note) = journal.signable().cloned() else { return Ok(()) };
         // What will be signed is what the log gives back, not what is in memory.
         let key = journal_key(&self.workspace, log32)?;
@@ -260,9 +262,14 @@ impl Worker {
         self.note(vec![Kind::Suspected(pb::AuditSuspected { log, reason, seq })]).await
     }
 
-    fn full(&self, log32: &str) -> String {
+    /// The journal's full id, as its records or the node's history tell.
+    pub(super) fn full(&self, log32: &str) -> String {
         let known = self.held.get(log32).and_then(|held| held.journal.log());
-        known.map_or(log32.to_owned(), |log| log.to_string())
+        let known = known.map(|log| log.to_string()).or_else(|| {
+            let logs = self.state.iter().flat_map(|state| state.logs.keys());
+            logs.into_iter().find(|log| log.starts_with(log32)).cloned()
+        });
+        known.unwrap_or_else(|| log32.to_owned())
     }
 
     /// Keeps both notes and the records of the branch that was refused: evidence that needs no trust in the mirror.

@@ -1,9 +1,10 @@
 //! What an agent says first, and what the mirror knows of its journal.
 
-use super::{WorkError, Worker, answers};
+use super::{Held, WorkError, Worker, answers};
 use crate::journal::HeadCheck;
+use crate::key::random;
 use crate::signer::Last;
-use cortex_audit::{FORMAT, KeyKind, SignedNote, VerifierKey};
+use cortex_audit::{FORMAT, Hash, KeyKind, SignedNote, VerifierKey};
 use cortex_model::limits::mirror::AUDIT_BATCHES_OPEN_MAX;
 use cortex_model::proto as pb;
 use pb::AuditRejectCode as Code;
@@ -39,28 +40,55 @@ impl Worker {
         }
         // A crash may have come between storing and signing.
         self.cosign(log32).await?;
-        let check =
-            self.held.get(log32).map_or(HeadCheck::Fits, |held| held.journal.check_head(&head));
-        match check {
-            HeadCheck::Fits => self.stands(log32).await,
+        match self.check_head(log32, &head).await? {
+            HeadCheck::Fits => self.stands(log32, Vec::new()).await,
+            // Said again by a gateway, or true: the node itself must tell.
+            HeadCheck::Behind => {
+                let challenge = self.challenge(log32);
+                self.stands(log32, challenge).await
+            }
             HeadCheck::WrongKey => {
                 let why = "the head is not signed by the journal's key".to_owned();
                 Ok(answers::reject(0, Code::WrongKey, 0, why, Vec::new()))
             }
-            HeadCheck::Rollback => {
-                let size = head.checkpoint().size;
-                let cosigned = self.held.get(log32).map_or(0, |held| held.journal.cosigned());
-                let why = format!(
-                    "the journal has {size} records, but {cosigned} were cosigned: it was rolled back"
-                );
-                self.contradicted(log32, hello, Code::Rollback, size, why).await
-            }
             HeadCheck::Fork => {
                 let size = head.checkpoint().size;
                 let why = format!("two histories of {size} records were signed");
-                self.contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why).await
+                let seq = size.saturating_sub(1);
+                self.contradicted(log32, &hello.head_note, Code::Fork, seq, why).await
             }
         }
+    }
+
+    /// Compares a head with what is stored, at its own size.
+    pub(super) async fn check_head(
+        &mut self,
+        log32: &str,
+        head: &SignedNote,
+    ) -> Result<HeadCheck, WorkError> {
+        let root = self.root_at(log32, head.checkpoint().size).await?;
+        let held = self.held.get(log32);
+        Ok(held.map_or(HeadCheck::Fits, |held| held.journal.check_head(head, root)))
+    }
+
+    /// The root of the first `size` records, if so many are stored.
+    async fn root_at(&self, log32: &str, size: u64) -> Result<Option<Hash>, WorkError> {
+        let Some(Held { journal, .. }) = self.held.get(log32) else { return Ok(None) };
+        if size >= journal.size() {
+            return Ok((size == journal.size()).then(|| journal.root()));
+        }
+        let before = self.shared.store.frontier(&self.workspace, journal, size).await?;
+        Ok(Some(before.root()))
+    }
+
+    /// A new challenge; it replaces the one before.
+    fn challenge(&mut self, log32: &str) -> Vec<u8> {
+        // Without randomness nothing is asked; the node sees by itself that it was set back.
+        let bytes = random().map_or(Vec::new(), Vec::from);
+        if let Some(held) = self.held.get_mut(log32) {
+            held.challenge.clone_from(&bytes);
+        }
+        bytes
     }
 
     /// The head must be signed by the key that the hello names, and that by its name be of this node and journal.
@@ -99,22 +127,22 @@ impl Worker {
         if hello.newest_cosigned.is_empty() {
             return Ok(None);
         }
-        let Some(held) = self.held.get_mut(log32) else { return Ok(None) };
         let Ok(note) = SignedNote::parse(hello.newest_cosigned.as_bytes()) else { return Ok(None) };
         let Ok(time_s) = note.verify_cosignature(self.shared.signer.verifier()) else {
             // Of another mirror; it binds that one.
             return Ok(None);
         };
         let (size, root) = (note.checkpoint().size, note.checkpoint().root);
-        let key = VerifierKey::parse(&hello.vkey).ok();
+        let stored = self.root_at(log32, size).await?;
+        let Some(held) = self.held.get_mut(log32) else { return Ok(None) };
+        // The key that the first record names, once that is known: what a gateway says of a key is not believed.
+        let key = held.journal.vkey().cloned().or_else(|| VerifierKey::parse(&hello.vkey).ok());
         if key.is_none_or(|key| note.verify_log(&key).is_err()) {
             return Ok(None);
         }
         let known = held.journal.signed.as_ref();
-        if let Some(known) = known
-            && known.size == size
-            && known.root != root
-        {
+        let signed = known.filter(|known| known.size == size).map(|known| known.root);
+        if [stored, signed].into_iter().flatten().any(|known| known != root) {
             tracing::error!(
                 node = self.node,
                 log32,
@@ -122,10 +150,8 @@ impl Worker {
                 "this mirror's key signed two histories: it was copied or its state was lost"
             );
             let why = format!("two histories of {size} records were cosigned");
-            return self
-                .contradicted(log32, hello, Code::Fork, size.saturating_sub(1), why)
-                .await
-                .map(Some);
+            let (seq, note) = (size.saturating_sub(1), hello.newest_cosigned.clone());
+            return self.contradicted(log32, &note, Code::Fork, seq, why).await.map(Some);
         }
         if known.is_some_and(|known| known.size >= size) {
             return Ok(None);
@@ -149,15 +175,15 @@ impl Worker {
         Ok(None)
     }
 
-    async fn contradicted(
+    pub(super) async fn contradicted(
         &mut self,
         log32: &str,
-        hello: &pb::AuditHello,
+        note: &str,
         code: Code,
         seq: u64,
         reason: String,
     ) -> Result<Reply, WorkError> {
-        let notes = self.evidence_notes(log32, &hello.head_note);
+        let notes = self.evidence_notes(log32, note);
         tracing::error!(
             node = self.node,
             log32,
@@ -165,7 +191,7 @@ impl Worker {
             "the node gets no work until an operator settles it"
         );
         let found = pb::AuditQuarantined {
-            log: hello.log.clone(),
+            log: self.full(log32),
             code: code.into(),
             reason: reason.clone(),
             seq,
@@ -177,7 +203,7 @@ impl Worker {
         Ok(answers::reject(0, code, seq, reason, notes))
     }
 
-    async fn stands(&mut self, log32: &str) -> Result<Reply, WorkError> {
+    async fn stands(&mut self, log32: &str, challenge: Vec<u8>) -> Result<Reply, WorkError> {
         let (standing, reason) = self.state().await?.standing();
         let mirror_vkey = self.shared.signer.verifier().to_string();
         let held = self.held.get(log32).map(|held| &held.journal);
@@ -191,6 +217,7 @@ impl Worker {
             max_batches: AUDIT_BATCHES_OPEN_MAX as u32,
             openings_from: held.map_or(0, |journal| journal.openings_from),
             mirror_vkey,
+            challenge,
         }))
     }
 }

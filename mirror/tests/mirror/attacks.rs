@@ -3,7 +3,7 @@
 use crate::World;
 use crate::node::{DOMAIN, Node};
 use crate::storage::rewritten;
-use cortex_audit::{LogKey, SignedNote};
+use cortex_audit::{LogKey, SignedNote, Value};
 use cortex_model::proto as pb;
 use pb::AuditRejectCode as Code;
 use pb::mirror_reply::Body as Reply;
@@ -130,18 +130,74 @@ async fn a_gateway_cannot_make_a_fork_of_a_journal_that_has_none() {
 }
 
 #[tokio::test]
-async fn a_journal_that_was_set_back_below_what_was_cosigned_is_quarantined_when_it_says_hello() {
+async fn a_journal_that_was_set_back_below_what_was_cosigned_says_so_itself_and_is_quarantined() {
     let world = World::new();
     let mirror = world.mirror().await;
     let mut node = Node::new("n1", 1);
     node.grow(9);
     let snapshot = node.clone();
     node.grow(5);
+    let cosigned = mirror.gateway.acked(&node, 0, 15).await;
+    let state = mirror.gateway.state(&snapshot).await;
+    assert_eq!(state.challenge.len(), 32);
+    assert_eq!(state.cosigned_note, cosigned.to_string());
+    let present = snapshot.present(&state);
+    let ack = Reply::EvidenceAck(pb::AuditEvidenceAck { id: 2 });
+    assert_eq!(mirror.gateway.ask("n1", &node.log32(), Ask::Evidence(present)).await, ack);
+    let audit = mirror.gateway.stands("n1", pb::AuditStanding::Quarantined).await;
+    assert!(audit.reason.contains("has 10 records, but 15 were cosigned"), "{}", audit.reason);
+    assert!(audit.evidence_notes.contains(&cosigned.to_string()));
+    assert!(audit.evidence_notes.contains(&snapshot.note(10).to_string()));
+    assert_eq!(code(mirror.gateway.hello(&node).await), Code::Quarantined);
+}
+
+#[tokio::test]
+async fn an_old_hello_that_a_gateway_says_again_is_no_rollback_and_neither_is_an_old_answer() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(9);
+    let early = node.clone();
+    node.grow(5);
     mirror.gateway.acked(&node, 0, 15).await;
-    let Reply::Reject(reject) = mirror.gateway.hello(&snapshot).await else { panic!("welcomed") };
-    assert_eq!(reject.code(), Code::Rollback);
-    assert!(reject.detail.contains("has 10 records, but 15 were cosigned"), "{}", reject.detail);
-    mirror.gateway.stands("n1", pb::AuditStanding::Quarantined).await;
+    // Any number of times, before and after the node goes on.
+    for round in 0..3 {
+        let state = mirror.gateway.state(&early).await;
+        assert_ne!(state.standing(), pb::AuditStanding::Quarantined);
+        assert_eq!(state.resume_from, 15 + round);
+        node.grow(1);
+        mirror.gateway.acked(&node, 15 + round, 16 + round).await;
+        // Without the node's own signature over the newest challenge nothing follows from a short checkpoint.
+        let stale = early.present(&state);
+        mirror.gateway.state(&early).await;
+        let forged = pb::AuditEvidence { challenge: vec![1; 32], ..early.present(&state) };
+        let unsigned = pb::AuditEvidence { presence: vec![0; 64], ..early.present(&state) };
+        for evidence in [stale, forged, unsigned] {
+            let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Evidence(evidence)).await;
+            assert!(matches!(answer, Reply::EvidenceAck(_)), "{answer:?}");
+        }
+    }
+    let audit = mirror.gateway.stands("n1", pb::AuditStanding::Suspect).await;
+    assert_eq!(audit.cosigned_size, 18);
+    // A true answer of a journal that is not set back proves that it is in order.
+    mirror.gateway.state(&node).await;
+}
+
+#[tokio::test]
+async fn a_shorter_head_with_another_root_is_a_fork_at_once() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(9);
+    let mut clone = node.clone();
+    node.grow(5);
+    mirror.gateway.acked(&node, 0, 15).await;
+    // What a restored copy does first: it writes that it starts.
+    clone.write("session.close", Value::map([("clean", Value::Bool(true))]));
+    let Reply::Reject(reject) = mirror.gateway.hello(&clone).await else { panic!("welcomed") };
+    assert_eq!((reject.code(), reject.seq), (Code::Fork, 10));
+    let audit = mirror.gateway.stands("n1", pb::AuditStanding::Quarantined).await;
+    assert!(audit.evidence_notes.contains(&clone.note(11).to_string()));
 }
 
 #[tokio::test]
@@ -228,7 +284,12 @@ async fn a_node_may_prove_a_contradiction_and_only_a_proof_quarantines() {
     mirror.gateway.acked(&node, 0, 10).await;
     let other = rewritten(&node, 5);
     let evidence = |notes: Vec<String>| {
-        Ask::Evidence(pb::AuditEvidence { id: 2, notes, reason: "another root".into() })
+        Ask::Evidence(pb::AuditEvidence {
+            id: 2,
+            notes,
+            reason: "another root".into(),
+            ..Default::default()
+        })
     };
     let ack = Reply::EvidenceAck(pb::AuditEvidenceAck { id: 2 });
     let claim = vec![node.note(10).to_string(), node.note(9).to_string()];

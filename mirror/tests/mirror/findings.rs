@@ -201,7 +201,8 @@ async fn an_operator_ends_suspicion_and_quarantine_and_closes_journals() {
     let snapshot = node.clone();
     node.grow(5);
     mirror.gateway.acked(&node, 0, 15).await;
-    mirror.gateway.hello(&snapshot).await;
+    let state = mirror.gateway.state(&snapshot).await;
+    mirror.gateway.ask("n1", &node.log32(), Ask::Evidence(snapshot.present(&state))).await;
     mirror.gateway.stands("n1", pb::AuditStanding::Quarantined).await;
     let settle = |retire_log: String| {
         let reason = "the disk was restored from a backup".into();

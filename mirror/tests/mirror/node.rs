@@ -85,6 +85,17 @@ impl Node {
         }
     }
 
+    /// A record that commits to these values, and their openings.
+    pub(crate) fn commit(&mut self, values: &[&str]) -> Vec<String> {
+        let sealed = (1_u8..).zip(values).map(|(salt, value)| {
+            cortex_audit::Commitment::new([salt; 16], "text", Value::from(*value)).unwrap()
+        });
+        let (commitments, openings): (Vec<_>, Vec<_>) = sealed.unzip();
+        let list = commitments.iter().map(|commitment| commitment.to_value()).collect();
+        self.write("note", Value::map([("texts", Value::List(list))]));
+        openings.iter().map(|opening| opening.as_str().to_owned()).collect()
+    }
+
     /// An intent, as far as the mirror looks into it.
     pub(crate) fn intent(&mut self, task: &str, attempt: u32) -> u64 {
         let cmd = Value::from(format!("{task}/{attempt}"));
@@ -141,6 +152,19 @@ impl Node {
             encoding: pb::AuditEncoding::Ndjson.into(),
             records: records.into(),
             note: self.note(end).to_string(),
+        }
+    }
+
+    /// What the node says when the mirror has cosigned more than it has.
+    pub(crate) fn present(&self, state: &pb::AuditState) -> pb::AuditEvidence {
+        let note = self.note(self.size());
+        let text = cortex_audit::key::presence_text(&state.challenge, note.text());
+        pb::AuditEvidence {
+            id: 2,
+            notes: vec![state.cosigned_note.clone(), note.to_string()],
+            reason: "it has fewer records than were cosigned".into(),
+            challenge: state.challenge.clone(),
+            presence: self.key().sign(&text).to_vec(),
         }
     }
 

@@ -162,11 +162,16 @@ async fn a_cosignature_that_only_the_node_still_has_binds_the_mirror() {
 }
 
 #[tokio::test]
-async fn openings_follow_their_records_without_a_gap() {
+async fn openings_follow_their_records_without_a_gap_and_open_nothing_else() {
     let world = World::new();
     let mirror = world.mirror().await;
     let mut node = Node::new("n1", 1);
-    node.grow(9);
+    let one = node.commit(&["a", "b"]);
+    node.grow(1);
+    let three = &node.commit(&["c"])[0];
+    node.grow(1);
+    let five = &node.commit(&["d"])[0];
+    node.grow(4);
     mirror.gateway.acked(&node, 0, 6).await;
     let openings = |first_seq, count, text: &str| {
         let openings = text.to_owned().into();
@@ -175,20 +180,37 @@ async fn openings_follow_their_records_without_a_gap() {
     let ask = async |body| mirror.gateway.ask("n1", &node.log32(), body).await;
     let resend = |from| Reply::Resend(pb::AuditResend { id: 4, from, after_ms: 0 });
     let acked = |openings_from| Reply::OpeningsAck(pb::AuditOpeningsAck { id: 4, openings_from });
-    assert_eq!(ask(openings(2, 2, "2 WyJh\n")).await, resend(0), "a gap");
+    let good = format!("1 {}\n1 {}\n3 {three}\n", one[0], one[1]);
+    assert_eq!(ask(openings(2, 2, &format!("3 {three}\n"))).await, resend(0), "a gap");
     assert_eq!(ask(openings(0, 7, "")).await, resend(0), "beyond what is stored");
-    assert_eq!(ask(openings(0, 4, "1 WyJh\n1 WyJi\n3 WyJj\n")).await, acked(4));
-    assert_eq!(ask(openings(0, 4, "1 WyJh\n1 WyJi\n3 WyJj\n")).await, acked(4), "again");
-    assert_eq!(ask(openings(4, 2, "")).await, acked(6), "records without openings count");
-    for bad in ["3 WyJh\n", "7 WyJh\n", "5 WyJh\n4 WyJh\n", "5 \n", "x y\n", "5 WyJh"] {
+    assert_eq!(ask(openings(0, 4, &good)).await, acked(4));
+    assert_eq!(ask(openings(0, 4, &good)).await, acked(4), "again");
+    assert_eq!(ask(openings(4, 1, "")).await, acked(5), "records without openings count");
+    for bad in [
+        format!("3 {three}\n"),
+        format!("7 {five}\n"),
+        format!("5 {five}\n4 {five}\n"),
+        "5 \n".to_owned(),
+        "x y\n".to_owned(),
+        format!("5 {five}"),
+        format!("5 {three}\n"),
+        format!("5 {five}\n5 {five}\n"),
+        format!("5 {}\n", "W".repeat(100_000)),
+    ] {
         mirror.gateway.acked(&node, 6, 10).await;
-        let Reply::Reject(reject) = ask(openings(4, 2, bad)).await else { panic!("{bad:?} taken") };
-        assert_eq!(reject.code(), pb::AuditRejectCode::Invalid);
+        let answer = ask(openings(4, 2, &bad)).await;
+        let Reply::Reject(reject) = answer else { panic!("{bad:?} taken: {answer:?}") };
+        assert_eq!(reject.code(), pb::AuditRejectCode::Invalid, "{bad:?}");
+    }
+    for (count, text) in [(2, "W".repeat(705 * 1024)), (4_097, String::new())] {
+        let Reply::Reject(reject) = ask(openings(4, count, &text)).await else { panic!("taken") };
+        assert_eq!(reject.code(), pb::AuditRejectCode::TooLarge);
     }
     let key = openings_key(&node.log32(), 0, 0);
     let kept = world.log.kv_get(OPENINGS_BUCKET, &key).await.unwrap().unwrap();
-    assert_eq!(&kept.value[..], b"1 WyJh\n1 WyJi\n3 WyJj\n");
-    assert_eq!(mirror.gateway.state(&node).await.openings_from, 6);
+    assert_eq!(&kept.value[..], good.as_bytes());
+    assert_eq!(mirror.gateway.state(&node).await.openings_from, 5);
+    assert_eq!(ask(openings(4, 2, &format!("5 {five}\n"))).await, acked(6));
 }
 
 #[tokio::test]
@@ -196,13 +218,20 @@ async fn many_openings_lie_in_groups_and_parts() {
     let world = World::new();
     let mirror = world.mirror().await;
     let mut node = Node::new("n1", 1);
-    node.grow(600);
+    let long = "a".repeat(45_000);
+    let mut all: Vec<(u64, String)> = Vec::new();
+    for seq in 1..=600 {
+        match seq % 200 {
+            0..4 => all.push((seq, node.commit(&[&long]).remove(0))),
+            _ => node.grow(1),
+        }
+    }
     for first in [0, 300] {
         mirror.gateway.acked(&node, first, (first + 300).min(601)).await;
     }
-    let long = "a".repeat(60_000);
     let lines = |range: std::ops::Range<u64>| {
-        range.filter(|seq| seq % 200 < 4).map(|seq| format!("{seq} {long}\n")).collect::<String>()
+        let of_range = all.iter().filter(|(seq, _)| range.contains(seq));
+        of_range.map(|(seq, text)| format!("{seq} {text}\n")).collect::<String>()
     };
     for (first, end) in [(0, 300), (300, 600)] {
         let openings = pb::AuditOpenings {
@@ -229,6 +258,7 @@ async fn many_openings_lie_in_groups_and_parts() {
             kept.push_str(std::str::from_utf8(&entry.value).unwrap());
         }
     }
+    assert!(!kept.is_empty());
     assert_eq!(kept, lines(0..600));
 }
 

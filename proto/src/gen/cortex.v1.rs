@@ -1484,6 +1484,13 @@ pub struct AuditEvidence {
     /// What they show, for people.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// The challenge of the newest AuditState, where that had one; otherwise empty.
+    #[prost(bytes = "vec", tag = "4")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
+    /// The journal key's signature over the challenge and the text of one of the notes (docs/journal-format.md): the node has a
+    /// journal of that size now. Empty without a challenge.
+    #[prost(bytes = "vec", tag = "5")]
+    pub presence: ::prost::alloc::vec::Vec<u8>,
 }
 /// The mirror's answer to AuditHello; sent again whenever something of it changes. It replaces what came before.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1511,6 +1518,11 @@ pub struct AuditState {
     /// The mirror's key. For a node that pinned none; it never replaces a pinned one.
     #[prost(string, tag = "7")]
     pub mirror_vkey: ::prost::alloc::string::String,
+    /// 32 random bytes when the hello told of a shorter journal than was cosigned: an old hello that was said again, or a journal
+    /// that was set back. Only the node can tell: it sees `cosigned_note`, and if that is beyond its journal it says so in
+    /// AuditEvidence, signed over these bytes. Otherwise empty.
+    #[prost(bytes = "vec", tag = "8")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
 }
 /// The batch is stored durably. Counts only when the note is valid, of this log, cosigned by the mirror's pinned key,
 /// and at least as long as the batch's end; anything else is to be ignored and reported.
@@ -1733,7 +1745,7 @@ pub enum AuditRejectCode {
     Invalid = 1,
     /// Another record stands at this place, and both were signed.
     Fork = 2,
-    /// The journal is shorter than a checkpoint that was cosigned.
+    /// The journal is shorter than a checkpoint that was cosigned, and its key says so now.
     Rollback = 3,
     /// The key is not the one of this log.
     WrongKey = 4,

@@ -131,8 +131,14 @@ fn up() -> Vec<Example> {
         count: 2,
         openings: Bytes::from_static(b"6 WyJhIl0\n"),
     };
-    let evidence =
-        AuditEvidence { id: 5, notes: vec![NOTE.into()], reason: "another root at 5".into() };
+    let evidence = AuditEvidence {
+        id: 5,
+        notes: vec![NOTE.into()],
+        reason: "another root at 5".into(),
+        ..AuditEvidence::default()
+    };
+    let presence =
+        AuditEvidence { challenge: vec![7; 32], presence: vec![9; 64], ..evidence.clone() };
     let unable = Manifest { unable: Some(error()), ..Manifest::default() };
     let unable = Hello { manifest: Some(unable), ..Hello::default() };
     vec![
@@ -141,6 +147,7 @@ fn up() -> Vec<Example> {
         agent("agent-audit-batch", Body::AuditBatch(batch)),
         agent("agent-audit-openings", Body::AuditOpenings(openings)),
         agent("agent-audit-evidence", Body::AuditEvidence(evidence)),
+        agent("agent-audit-presence", Body::AuditEvidence(presence)),
     ]
 }
 
@@ -155,7 +162,9 @@ fn down() -> Vec<Example> {
         max_batches: 4,
         openings_from: 4,
         mirror_vkey: "cortex.example/mirror/m1+8004e3a1+BIE5".into(),
+        challenge: Vec::new(),
     };
+    let challenge = AuditState { challenge: vec![7; 32], ..state.clone() };
     let reject = AuditReject {
         id: 3,
         code: AuditRejectCode::Fork.into(),
@@ -176,6 +185,7 @@ fn down() -> Vec<Example> {
     let offer = Offer { offer_id: 9, audit_floor: NOTE.into(), ..Offer::default() };
     vec![
         gateway("gateway-audit-state", Body::AuditState(state)),
+        gateway("gateway-audit-challenge", Body::AuditState(challenge)),
         gateway("gateway-audit-ack", Body::AuditAck(ack)),
         gateway(
             "gateway-audit-resend",

@@ -1,16 +1,15 @@
 //! The journal against real files: durability, one writer, recovery, damage, and its refusals.
 
+mod consent;
 mod crash;
 mod damage;
+#[path = "../../../tests/support/draft.rs"]
+mod sample;
 
 use super::*;
-use cortex_agent_core::plan::FileId;
 use cortex_agent_core::recovery::Found;
-use cortex_agent_core::{Facts, Policy, Program, Request, decide};
 use cortex_audit::{ChainChecker, SignedNote};
-use cortex_model::task::ShellAction;
-use cortex_model::{Action, Ending, TaskId, TaskKey, Workspace};
-use std::path::PathBuf;
+use cortex_model::{Action, Ending};
 
 fn who() -> Identity {
     let [domain, node, workspace, agent] =
@@ -19,48 +18,11 @@ fn who() -> Identity {
 }
 
 fn key(task: &str) -> AttemptKey {
-    let task = TaskId::parse(task).unwrap();
-    AttemptKey { task: TaskKey { workspace: Workspace::default_workspace(), task }, attempt: 1 }
+    sample::key(task).unwrap()
 }
 
 fn draft(task: &str) -> IntentDraft {
-    let policy = Policy::parse("version = 0\n[shell]\nallow = [\"/bin/ls\"]", "p".into()).unwrap();
-    let there = Program {
-        path: "/bin/ls".into(),
-        target: "/bin/ls".into(),
-        id: FileId { dev: 1, ino: 2 },
-        setuid: false,
-    };
-    let facts = Facts {
-        programs: [("ls".to_owned(), Ok(there))].into(),
-        cwd: Some(Ok(PathBuf::from("/"))),
-        home: "/root".into(),
-        tmpdir: "/tmp".into(),
-        agent: "i".into(),
-        ..Facts::default()
-    };
-    let argv = vec![b"ls".to_vec(), b"secret-argument".to_vec()];
-    let shell = ShellAction { argv, stdin: b"in".to_vec(), ..ShellAction::default() };
-    let (key, action) = (key(task), Action::Shell(shell));
-    let request = Request {
-        key: &key,
-        fence: 7,
-        action: &action,
-        timeout_ms: 1,
-        output_limit: 1,
-        consent: None,
-    };
-    let decision = decide(&policy, &facts, &request);
-    IntentDraft {
-        confined: cortex_audit::record::Sandbox { level: "none".into(), unenforced: vec![] },
-        fence: 7,
-        actor: None,
-        rule: decision.rule.clone(),
-        policy: policy.digest().into(),
-        plan: Arc::new(decision.plan.unwrap()),
-        floor: None,
-        key,
-    }
+    sample::intent(task).unwrap()
 }
 
 fn refusal(task: &str) -> RefusalDraft {
@@ -76,6 +38,7 @@ fn refusal(task: &str) -> RefusalDraft {
             error: cortex_model::task::WireError::default(),
             rule: String::new(),
         }),
+        answer: None,
     }
 }
 
@@ -211,7 +174,7 @@ async fn command_lines_stand_in_the_entry_only_as_commitments() {
     let guard = journal.intent(draft("a")).await.unwrap();
     let body = journal.records(guard.seq(), 1).await.unwrap().remove(0);
     let text = String::from_utf8(body.clone()).unwrap();
-    assert!(!text.contains("secret-argument"));
+    assert!(!text.contains(sample::SECRET));
     let entry = cortex_audit::Envelope::parse(&body).unwrap();
     let argv = entry.data.get("exec").unwrap().get("argv").unwrap();
     let commitment = cortex_audit::Commitment::from_value(argv).unwrap();
@@ -220,7 +183,7 @@ async fn command_lines_stand_in_the_entry_only_as_commitments() {
     let opening = openings.into_iter().find(|one| one.commitment() == commitment).unwrap();
     assert_eq!(opening.commitment(), commitment);
     let (name, value) = opening.reveal().unwrap();
-    let words = ["ls", "secret-argument"].map(cortex_audit::Value::from);
+    let words = ["true", sample::SECRET].map(cortex_audit::Value::from);
     assert_eq!((name.as_str(), value), ("argv", cortex_audit::Value::List(words.to_vec())));
     drop(journal.outcome(guard, exited()).await.unwrap());
 }

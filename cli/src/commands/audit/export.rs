@@ -7,6 +7,7 @@ use crate::error::CliError;
 use crate::render;
 use clap::Args;
 use cortex_audit::SignedNote;
+use cortex_audit::stamp::rfc3339;
 use cortex_model::Code;
 use cortex_model::proto as pb;
 use pb::audit_node_event::Kind;
@@ -40,17 +41,22 @@ pub(crate) struct ExportArgs {
     no_openings: bool,
 }
 
-/// What a manifest says; a hint for people.
+/// What a manifest says (`schemas/audit-bundle.schema.json`); a hint for people.
 #[derive(Debug, Serialize)]
 pub(super) struct Manifest {
     schema: &'static str,
     node: String,
     log: String,
-    records: u64,
+    origin: String,
+    /// First record.
+    from: u64,
+    /// Behind the last record.
+    to: u64,
+    /// Size of the largest countersigned checkpoint; 0 if there is none.
     cosigned_size: u64,
-    openings: bool,
-    exported_at: String,
-    by: String,
+    openings: &'static str,
+    exported: String,
+    tool: String,
 }
 
 /// Exports a journal.
@@ -63,7 +69,7 @@ pub(crate) async fn run(session: &Session, args: ExportArgs) -> Result<(), CliEr
     }
     render::line(&format!(
         "{} records of journal {} of node {}, countersigned up to {}, in {}",
-        manifest.records,
+        manifest.to,
         super::log32(&manifest.log),
         manifest.node,
         manifest.cosigned_size,
@@ -97,11 +103,13 @@ pub(super) async fn bundle(
         schema: "cortex-audit-bundle/1",
         node: log.node.clone(),
         log: log.log.clone(),
-        records: count,
+        origin: log.vkey.split('+').next().unwrap_or_default().to_owned(),
+        from: 0,
+        to: count,
         cosigned_size,
-        openings,
-        exported_at: jiff::Timestamp::now().to_string(),
-        by: format!("cortex {}", env!("CARGO_PKG_VERSION")),
+        openings: if openings { "all" } else { "none" },
+        exported: rfc3339(u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0)),
+        tool: format!("cortex {}", env!("CARGO_PKG_VERSION")),
     };
     let text =
         serde_json::to_vec_pretty(&manifest).map_err(|e| CliError::internal(e.to_string()))?;

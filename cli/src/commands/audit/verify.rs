@@ -4,10 +4,9 @@ use super::{bundle, export, journal};
 use crate::client::Client;
 use crate::commands::Session;
 use crate::error::CliError;
-use crate::words::time;
 use crate::{duration, render};
 use clap::Args;
-use cortex_audit::verify::{Report, SourceReport, Trust, Verdict, Word, verify};
+use cortex_audit::verify::{Report, Trust, verify};
 use cortex_audit::{Policy, SignedNote};
 use cortex_model::Code;
 use std::path::{Path, PathBuf};
@@ -116,132 +115,48 @@ pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliEr
         names.push(dir.display().to_string());
         paths.push(dir.clone());
     }
+    let read = tokio::task::spawn_blocking(move || judge(paths, names, trust));
+    let judged = read.await.map_err(|e| CliError::internal(format!("the verifier ended: {e}")))?;
+    drop(fetched);
+    let (report, names) = match judged {
+        Ok(judged) => judged,
+        Err(bundle::NotRead(why)) => return unreadable(session, &why),
+    };
+    if session.json() {
+        let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
+        render::line(&String::from_utf8_lossy(&bytes))?;
+    } else {
+        report.lines(&names).iter().try_for_each(|line| render::line(line))?;
+    }
+    Ok(report.verdict.exit())
+}
+
+/// Reads and verifies the copies, and the other histories that they keep as evidence.
+fn judge(
+    mut paths: Vec<PathBuf>,
+    mut names: Vec<String>,
+    mut trust: Trust,
+) -> Result<(Report, Vec<String>), bundle::NotRead> {
     for dir in paths.clone() {
         for branch in bundle::branches(&dir)? {
             names.push(format!("another history, kept as evidence in {}", branch.display()));
             paths.push(branch);
         }
+        trust.since.extend(bundle::evidence(&dir)?);
     }
-    let read = tokio::task::spawn_blocking(move || {
-        let sources = paths.iter().map(|path| bundle::source(path)).collect::<Result<_, _>>()?;
-        Ok::<Report, CliError>(verify(sources, &trust))
-    });
-    let report =
-        read.await.map_err(|e| CliError::internal(format!("the verifier ended: {e}")))??;
-    drop(fetched);
+    let sources = paths.iter().map(|path| bundle::source(path)).collect::<Result<_, _>>()?;
+    Ok((verify(sources, &trust), names))
+}
+
+/// Nothing was concluded, and that is the verdict.
+fn unreadable(session: &Session, why: &str) -> Result<u8, CliError> {
+    CliError::new(Code::Usage, why).report(session.json());
+    let report = verify(Vec::new(), &Trust::default());
     if session.json() {
         let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
         render::line(&String::from_utf8_lossy(&bytes))?;
     } else {
-        describe(&report, &names).iter().try_for_each(|line| render::line(line))?;
+        report.lines(&[]).iter().try_for_each(|line| render::line(line))?;
     }
     Ok(report.verdict.exit())
-}
-
-fn describe(report: &Report, names: &[String]) -> Vec<String> {
-    let mut out = Vec::new();
-    for (source, name) in report.sources.iter().zip(names) {
-        out.push(name.clone());
-        out.extend(of_source(source).into_iter().map(|line| format!("  {line}")));
-    }
-    if let Some(compared) = &report.compared {
-        out.push(match &compared.finding {
-            Some(finding) => format!("compared: {finding}"),
-            None => format!("compared: the same in all copies, {} records", compared.size),
-        });
-    }
-    out.push(format!("{}: {}", report.verdict.word(), means(report.verdict)));
-    out
-}
-
-fn of_source(source: &SourceReport) -> Vec<String> {
-    let (first, end) = source.range;
-    let log = source.log.map_or("unknown".to_owned(), |log| log.to_string());
-    let fresh = &source.freshness;
-    let mut out = vec![
-        format!("journal       {log}, records {first} to {}", end.saturating_sub(1)),
-        format!(
-            "integrity     {}",
-            say(
-                source.integrity,
-                "no record was changed, dropped, inserted or moved",
-                "the bytes are not those that were signed"
-            )
-        ),
-        format!("authenticity  {}", authenticity(source.authenticity)),
-        format!(
-            "freshness     {}",
-            match (fresh.verdict, fresh.cosigned_size) {
-                (Word::Rollback, _) => "records are missing at the end".to_owned(),
-                (_, Some(size)) => format!(
-                    "countersigned up to {size} at {}; {} records after that are vouched for by nobody yet",
-                    time(fresh.at.unwrap_or(0) * 1_000),
-                    fresh.tail_uncosigned
-                ),
-                (_, None) => "nothing that you believe has countersigned it".to_owned(),
-            }
-        ),
-        format!(
-            "completeness  {}",
-            say(source.completeness, "nothing is missing", "something is missing or too old")
-        ),
-        format!(
-            "semantics     {}",
-            say(
-                source.semantics,
-                "the records agree with each other",
-                "records contradict each other"
-            )
-        ),
-    ];
-    if source.opened + source.redacted > 0 {
-        out.push(format!(
-            "openings      {} fit their hashes, {} were erased on purpose",
-            source.opened, source.redacted
-        ));
-    }
-    out.extend(
-        source
-            .unknown_kinds
-            .iter()
-            .map(|(kind, n)| format!("unknown       {n} records of kind {kind:?}")),
-    );
-    out.extend(
-        source.findings.iter().map(|finding| format!("found         {finding} [{}]", finding.code)),
-    );
-    out
-}
-
-fn authenticity(word: Word) -> &'static str {
-    let bad = if word == Word::Fork {
-        "the journal's key signed two histories"
-    } else {
-        "nobody that you believe vouches for it"
-    };
-    say(word, "signed by a key that you believe", bad)
-}
-
-fn say(word: Word, good: &'static str, bad: &'static str) -> &'static str {
-    if word == Word::Ok {
-        good
-    } else if word == Word::Unknown {
-        "not known: it was not reached"
-    } else {
-        bad
-    }
-}
-
-fn means(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Verified => "every check passed against keys that you brought",
-        Verdict::Fork => "two histories were signed; keep both copies, they prove it",
-        Verdict::Invalid => "the records are not what was signed",
-        Verdict::Rollback => "the journal was shortened",
-        Verdict::Unanchored => {
-            "nobody that you believe vouches for this; pass --policy with keys from elsewhere"
-        }
-        Verdict::Semantic => "the records are genuine and contradict each other",
-        Verdict::Incomplete => "what is there is genuine, but something is missing or too old",
-        Verdict::Unreadable => "it could not be read; nothing was concluded",
-    }
 }

@@ -84,6 +84,14 @@ impl<R: BufRead> Lines for Text<R> {
 }
 
 impl<R: BufRead> Text<R> {
+    /// Whether nothing comes any more.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn is_over(&mut self) -> Result<bool, Unreadable> {
+        Ok(self.from.fill_buf().map_err(unreadable)?.is_empty())
+    }
+
     /// Passes over the rest of a line; whether it ends with a newline.
     fn pass_over(&mut self) -> Result<bool, Unreadable> {
         let mut rest = Vec::new();

@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod single;
 mod source;
+mod words;
 
 pub use code::{Code, Finding, MAX_FINDINGS, Verdict};
 pub use lines::{Bodies, Line, Lines, Text, Unreadable};

@@ -14,6 +14,8 @@ pub const AUDIT_OPENINGS_OPEN_MAX: usize = 2;
 pub const AUDIT_EVIDENCE_OPEN_MAX: usize = 1;
 /// Notes in one piece of evidence. More: refused.
 pub const AUDIT_EVIDENCE_NOTES_MAX: usize = 8;
+/// Longest challenge of a mirror, bytes. Longer: refused.
+pub const AUDIT_CHALLENGE_MAX: usize = 64;
 /// Longest signed note, bytes: text and at most 16 signatures. Longer: refused.
 pub const AUDIT_NOTE_MAX: usize = 8 * 1024;
 /// Longest verifier key, bytes. Longer: refused.
