@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that called them")]
 
+mod audit;
+mod audit_faults;
 mod cancel;
 mod directory;
 mod disk;

@@ -4,7 +4,7 @@ use super::Server;
 use super::run::{self, Running};
 use super::server::{allowed, kill_all, online, write_policy};
 use super::wait;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An agent with its own data directory, below the server's temporary directory.
 pub(crate) struct Agent {
@@ -52,6 +52,20 @@ impl Agent {
         agent
     }
 
+    /// A copy of its whole state, as a restored or cloned machine has it. The agent must not run.
+    pub(crate) fn copied(&self, server: &Server, name: &str) -> Agent {
+        assert!(self.process.is_none(), "it runs");
+        let dir = server.path(name);
+        copy(&self.dir, &dir);
+        let (node, endpoint) = (self.node.clone(), self.endpoint.clone());
+        Agent { node, dir, endpoint, flags: self.flags.clone(), process: None }
+    }
+
+    /// Where its state is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Starts the process.
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs already");
@@ -74,6 +88,19 @@ impl Agent {
     #[track_caller]
     pub(crate) fn kill(&mut self) {
         kill_all(&[self.process.take().unwrap().pid()]);
+    }
+}
+
+/// Copies a directory with everything in it but sockets and the lock of a process.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else if from.is_file() && entry.file_name() != "agent.lock" {
+            std::fs::copy(from, to).unwrap();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs;
 pub(crate) struct Fleet {
     pub(crate) agent: Agent,
     schedulers: Vec<Running>,
+    mirrors: Vec<Option<Running>>,
     pub(crate) gateways: [Server; 2],
     pub(crate) nats: Nats,
 }
@@ -29,7 +30,8 @@ impl Fleet {
         let endpoint = gateways[0].path("endpoint-of-the-agent.json");
         let flags = [&["--starter-policy"], agent_flags].concat();
         let agent = Agent::prepare(&gateways[0], "n1", endpoint, &flags);
-        let mut fleet = Fleet { agent, schedulers: Vec::new(), gateways, nats };
+        let mut fleet =
+            Fleet { agent, schedulers: Vec::new(), mirrors: Vec::new(), gateways, nats };
         fleet.start_scheduler();
         fleet.start_scheduler();
         fleet.lead_agent_to(agent_at);
@@ -63,6 +65,27 @@ impl Fleet {
         wait::until("the scheduler to be gone", || scheduler.is_over().then_some(()));
     }
 
+    /// A mirror, new or again after a kill. All share the key that the first one made.
+    #[track_caller]
+    pub(crate) fn start_mirror(&mut self, number: usize) {
+        let place = |n: usize| self.gateways[0].path(&format!("mirror-{n}"));
+        let mut command = run::command(&place(number));
+        command.args(["mirror", "--log", &self.nats.url(), "--key"]);
+        command.arg(self.gateways[0].path("mirror.key")).env("CORTEX_LOG", "info");
+        let mut mirror = Running::start(command, b"");
+        mirror.until_it_says("mirror is running");
+        self.mirrors.resize_with(self.mirrors.len().max(number + 1), || None);
+        self.mirrors[number] = Some(mirror);
+    }
+
+    /// kill -9 of one of them.
+    #[track_caller]
+    pub(crate) fn kill_mirror(&mut self, number: usize) {
+        let mut mirror = self.mirrors[number].take().unwrap();
+        mirror.signal(Signal::KILL);
+        wait::until("the mirror to be gone", || mirror.is_over().then_some(()));
+    }
+
     /// Sends a signal to every scheduler.
     pub(crate) fn signal_schedulers(&self, signal: Signal) {
         self.schedulers.iter().for_each(|s| s.signal(signal));
@@ -74,6 +97,9 @@ impl Drop for Fleet {
         if std::thread::panicking() {
             for scheduler in &self.schedulers {
                 eprintln!("--- a scheduler said:\n{}", scheduler.stderr());
+            }
+            for mirror in self.mirrors.iter().flatten() {
+                eprintln!("--- a mirror said:\n{}", mirror.stderr());
             }
             eprintln!("--- nats-server said:\n{}", self.nats.log());
         }

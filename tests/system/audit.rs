@@ -1,0 +1,249 @@
+//! The audit as its users meet it: what a task did in plain words, and a journal that anybody verifies, against keys that they brought, on
+//! copies that they took, with three verifiers that share no code.
+
+use crate::support::agent::copy;
+use crate::support::run::{self, Ended, Running};
+use crate::support::{Server, text, wait};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The records about a task, once its last one is proven.
+#[track_caller]
+pub(crate) fn until_told(server: &Server, id: &str, last: &str) -> Vec<Value> {
+    wait::until(&format!("the proof of the {last} of task {id}"), || {
+        let told = server.cortex(&["audit", "show", "--task", id, "--json"]);
+        let told = (told.code == 0).then(|| told.json())?.as_array().cloned()?;
+        let done = told.iter().any(|record| record["kind"] == last);
+        let proven = told.iter().all(|record| record["proven_by"].as_u64() > Some(0));
+        (done && proven).then_some(told)
+    })
+}
+
+/// A node's journal as the server lists it.
+pub(crate) fn journal(server: &Server, node: &str) -> Option<Value> {
+    let listed = server.cortex(&["audit", "show", "--json"]);
+    let listed = (listed.code == 0).then(|| listed.json())?;
+    let of_node = |log: &&Value| log["node"] == node && log["current"] == true;
+    listed.as_array()?.iter().find(of_node).cloned()
+}
+
+/// The policy that the server states, kept as an auditor would keep it.
+#[track_caller]
+pub(crate) fn policy(server: &Server) -> String {
+    let path = server.path("policy.txt");
+    std::fs::write(&path, server.cortex(&["audit", "keys"]).ok().stdout).unwrap();
+    text(&path)
+}
+
+/// `cortex-agent journal ...` on the local agent's directory, beside the agent.
+pub(crate) fn on_node(server: &Server, args: &[&str]) -> Ended {
+    let mut command = run::command(server.data());
+    command.env_remove("CORTEX_DATA_DIR").args(["__agent", "journal"]).args(args);
+    command.arg("--data-dir").arg(server.data().join("agent"));
+    Running::start(command, b"").end()
+}
+
+fn node(server: &Server) -> String {
+    server.nodes()[0]["node"].as_str().unwrap().to_owned()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A verifier of another language; its exit code.
+#[track_caller]
+fn other(program: &str, script: &Path, args: &[&str]) -> i32 {
+    let done = Command::new(program)
+        .arg(script)
+        .args(args)
+        .env("PYTHONPATH", repository().join(".tools/python"))
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    done.status.code().unwrap()
+}
+
+/// The verdicts of all three verifiers about a bundle, which must agree.
+#[track_caller]
+fn verdict(server: &Server, bundle: &Path, policy: &str) -> i32 {
+    let rust = server.cortex(&["audit", "verify", "--bundle", &text(bundle), "--policy", policy]);
+    let args = ["--policy", policy, &text(bundle)];
+    let python = other("python3", &bundle.join("verify.py"), &args);
+    let js = other("node", &repository().join("tests/verifiers/js/cli.mjs"), &args);
+    assert_eq!((rust.code, rust.code), (python, js), "{}{}", rust.text(), rust.stderr);
+    rust.code
+}
+
+/// JSON on one line against a schema of the project.
+#[track_caller]
+fn fits(schema: &str, json: &[u8]) {
+    let mut command = Command::new("python3");
+    command.arg(repository().join("tests/verifiers/python/check_schemas.py"));
+    command.arg(repository().join("schemas").join(schema));
+    let dir = tempfile::tempdir().unwrap();
+    let value: Value = serde_json::from_slice(json).unwrap();
+    std::fs::write(dir.path().join("line"), format!("{value}\n")).unwrap();
+    let line = std::fs::File::open(dir.path().join("line")).unwrap();
+    let done = command.stdin(line).output().unwrap();
+    assert!(done.status.success(), "{schema}: {}", String::from_utf8_lossy(&done.stdout));
+}
+
+#[test]
+fn what_a_task_did_is_told_in_plain_words_with_its_proof() {
+    let server = Server::start(&[]);
+    let id = server.submit(&[], &["sh", "-c", "echo to-be-seen; exit 3"]);
+    server.until_state(&id, &["failed"]);
+    let told = until_told(&server, &id, "outcome");
+    let kinds: Vec<_> = told.iter().map(|record| record["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["intent", "outcome"]);
+    let said = server.cortex(&["audit", "show", "--task", &id]).ok().says(&[
+        "asked    by tester (human)",
+        "argv     [sh, -c, echo to-be-seen; exit 3]",
+        "program  /",
+        "rules    allow (rule ",
+        "level    ",
+        "ended    exited with code 3 after ",
+        "answers  record ",
+        "stdout   ",
+        "proof    under the cosigned checkpoint of size ",
+    ]);
+    // The same story ends what is shown of the task itself.
+    let task = server.cortex(&["task", "show", &id]).ok().text();
+    for line in said.text().lines().filter(|line| !line.starts_with("proof")) {
+        assert!(task.contains(line), "no {line:?} in {task}");
+    }
+    assert_eq!(server.task(&id)["audit"].as_array().unwrap().len(), 2);
+
+    let denied = server.submit(&[], &["/usr/bin/id"]);
+    server.until_state(&denied, &["denied"]);
+    until_told(&server, &denied, "refusal");
+    server.cortex(&["audit", "show", "--task", &denied]).ok().says(&[
+        "refused  CX-",
+        "argv     [/usr/bin/id]",
+        "rules    deny",
+        "asked    by tester (human)",
+    ]);
+    let unknown = "0".repeat(id.len());
+    server.cortex(&["audit", "show", "--task", &unknown]).ok().says(&["no journal"]);
+}
+
+#[test]
+fn a_journal_is_verified_followed_proven_and_exported() {
+    let server = Server::start(&[]);
+    let id = server.submit(&[], &["echo", "x"]);
+    server.until_state(&id, &["succeeded"]);
+    let told = until_told(&server, &id, "outcome");
+    let seq = told[1]["seq"].as_u64().unwrap().to_string();
+    let (node, policy) = (node(&server), policy(&server));
+    // The keys are those that the machine and the mirror themselves have.
+    let stated = std::fs::read_to_string(&policy).unwrap();
+    let mirror = std::fs::read_to_string(server.data().join("mirror.vkey")).unwrap();
+    assert!(stated.contains(mirror.trim()), "{stated}");
+    let own = on_node(&server, &["show", "--seq", "0", "--json"]).ok().json();
+    assert!(stated.contains(&format!("/audit/{node}/{}", &own["leaf"].as_str().unwrap()[..32])));
+
+    server.cortex(&["audit", "show"]).ok().says(&[&node, "active"]);
+    server.cortex(&["audit", "show", &node]).ok().says(&[
+        "is active",
+        "countersigned at",
+        "begins",
+    ]);
+    server.cortex(&["audit", "show", &node, "--from", "0", "--count", "2"]).ok().says(&["genesis"]);
+    // Never without keys that the caller brought.
+    server.cortex(&["audit", "verify", &node]).with(3).says(&["UNANCHORED", "--policy"]);
+    let verified = server.cortex(&["audit", "verify", &node, "--policy", &policy]).ok();
+    verified.says(&["VERIFIED", "each follows the one before", "countersigned up to"]);
+    let json = server.cortex(&["audit", "verify", &node, "--policy", &policy, "--json"]).ok();
+    fits("audit-verify-report.schema.json", &json.stdout);
+    server.cortex(&["audit", "verify", &node, "--policy", "/nonexistent"]).with(2);
+    server.cortex(&["audit", "verify", "nobody", "--policy", &policy]).complains(&["CX-1502"]);
+
+    server.cortex(&["audit", "prove", &node, &seq]).with(3).says(&["UNANCHORED"]);
+    let proof = text(&server.path("proof"));
+    let args = ["audit", "prove", &node, &seq, "--policy", &policy, "--out", &proof];
+    server.cortex(&args).ok().says(&["VERIFIED", "outcome", "hash     "]);
+    assert!(std::fs::read_to_string(proof).unwrap().starts_with("c2sp.org/tlog-proof@v1\n"));
+    server.cortex(&["audit", "prove", &node, "999999"]).complains(&["CX-150"]);
+
+    let tail = server.cortex(&["audit", "tail", &node, "--no-follow", "-n", "3"]).ok().text();
+    assert_eq!(tail.lines().count(), 3, "{tail}");
+    let mut tail = server.spawn(&["audit", "tail", &node]);
+    let next = server.submit(&[], &["echo", "followed"]);
+    tail.until_it_says(&next);
+    drop(tail);
+
+    let verify = on_node(&server, &["verify", "--policy", &policy]).ok();
+    verify.says(&["VERIFIED", &node, "openings"]);
+    on_node(&server, &["verify"]).with(3).says(&["UNANCHORED"]);
+    on_node(&server, &["verify", "--mirror", mirror.trim()]).ok().says(&["VERIFIED"]);
+    let json = on_node(&server, &["verify", "--policy", &policy, "--json"]).ok();
+    fits("journal-verify-report.schema.json", &json.stdout);
+    on_node(&server, &["doctor"]).ok().says(&["an agent has it open", "Nothing is wrong"]);
+    on_node(&server, &["show", "--task", &id]).ok().says(&["intent", "outcome"]);
+}
+
+#[test]
+fn a_bundle_is_judged_alike_by_all_verifiers_and_no_change_goes_unseen() {
+    let server = Server::start(&[]);
+    for n in 0..4 {
+        server.run(&["echo", &n.to_string()]).ok();
+    }
+    let id = server.submit(&[], &["echo", "last"]);
+    server.until_state(&id, &["succeeded"]);
+    until_told(&server, &id, "outcome");
+    let (node, policy) = (node(&server), policy(&server));
+    let bundle = server.path("bundle");
+    server.cortex(&["audit", "export", &node, &text(&bundle)]).ok().says(&["countersigned up to"]);
+    server.cortex(&["audit", "export", &node, &text(&bundle)]).complains(&["cannot be written"]);
+    fits("audit-bundle.schema.json", &std::fs::read(bundle.join("manifest.json")).unwrap());
+    assert_eq!(verdict(&server, &bundle, &policy), 0);
+    // The server's copy against the bundle, and a checkpoint that was kept.
+    let notes = std::fs::read_dir(bundle.join("checkpoints")).unwrap();
+    let since = notes.map(|note| text(&note.unwrap().path())).max().unwrap();
+    let both = ["audit", "verify", &node, "--bundle", &text(&bundle), "--policy", &policy];
+    server
+        .cortex(&[&both[..], &["--since", &since]].concat())
+        .ok()
+        .says(&["the same in all copies"]);
+    server.cortex(&[&both[..], &["--require-openings"]].concat()).ok();
+    server.cortex(&[&both[..], &["--max-age", "1h"]].concat()).ok();
+
+    let records = |dir: &Path| dir.join("records/0000000000000000.ndjson");
+    let body = std::fs::read(records(&bundle)).unwrap();
+    let ends: Vec<usize> =
+        body.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
+    let half = ends[ends.len() / 2];
+    let flipped = [&body[..half + 20], &[body[half + 20] ^ 1], &body[half + 21..]].concat();
+    let dropped = [&body[..half], &body[ends[ends.len() / 2 + 1]..]].concat();
+    let cut = &body[..ends[2]];
+    for (what, bytes, exit) in [
+        ("one bit", flipped.as_slice(), 1),
+        ("a record dropped", dropped.as_slice(), 1),
+        ("the last newline", &body[..body.len() - 1], 1),
+        ("the end cut off", cut, 5),
+    ] {
+        let damaged = server.path(what);
+        copy(&bundle, &damaged);
+        std::fs::write(records(&damaged), bytes).unwrap();
+        // Values without their records would be a fault of their own.
+        std::fs::remove_dir_all(damaged.join("openings")).unwrap();
+        assert_eq!(verdict(&server, &damaged, &policy), exit, "{what}");
+    }
+    // Files are read one after the other; what one does not end, the next does not go on with.
+    let parts = server.path("parts");
+    copy(&bundle, &parts);
+    std::fs::write(records(&parts), &body[..half]).unwrap();
+    std::fs::write(parts.join("records/0000000000000001.ndjson"), &body[half..]).unwrap();
+    assert_eq!(verdict(&server, &parts, &policy), 0);
+    std::fs::write(records(&parts), &body[..half - 1]).unwrap();
+    let unended = ["audit", "verify", "--bundle", &text(&parts), "--policy", &policy];
+    server.cortex(&unended).with(1).says(&["record.line"]);
+    // A server that rewrites history and signs it with a key of its own convinces nobody.
+    let stolen = server.path("other-policy");
+    let wrong = std::fs::read_to_string(&policy).unwrap().replace("log ", "# log ");
+    std::fs::write(&stolen, wrong).unwrap();
+    assert!(matches!(verdict(&server, &bundle, &text(&stolen)), 2 | 3));
+    // What cannot be read is no verdict about the journal.
+    server.cortex(&["audit", "verify", "--bundle", &text(&server.path("nothing"))]).with(8);
+}
