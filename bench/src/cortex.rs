@@ -8,6 +8,7 @@ use cortex_agent::dial::{self, Trust};
 use cortex_model::credential::TokenText;
 use cortex_model::proto as pb;
 use cortex_proto::v1::access_client::AccessClient;
+use cortex_proto::v1::audit_client::AuditClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use futures::future::BoxFuture;
 use std::path::{Path, PathBuf};
@@ -103,30 +104,54 @@ impl Server {
         slots: u32,
         policy: Option<&str>,
     ) -> anyhow::Result<Proc> {
-        let data = self.data.join("agent");
+        let data = self.agent_dir();
         if let Some(text) = policy {
             std::fs::create_dir_all(&data)?;
             private(&data, 0o700)?;
             std::fs::write(data.join("policy.toml"), text)?;
             private(&data.join("policy.toml"), 0o600)?;
         }
-        let start = || {
-            let mut command = Command::new(self.programs.join(program));
-            if program == "cortex" {
-                command.arg("__agent");
-            }
-            command
-        };
-        let mut join = start();
+        let mut join = self.agent_command(program);
         join.args(["join", &self.url, &self.join_token(1).await?, "--data-dir"]).arg(&data);
         anyhow::ensure!(join.output()?.status.success(), "the agent cannot join");
-        let mut command = start();
+        self.agent_again(program, slots).await
+    }
+
+    /// Starts the agent that has joined before.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) async fn agent_again(&self, program: &str, slots: u32) -> anyhow::Result<Proc> {
+        let mut command = self.agent_command(program);
         command.args(["run", "--starter-policy", "--slots", &slots.to_string(), "--data-dir"]);
-        command.arg(data).arg("--endpoint-file").arg(self.data.join("endpoint.json"));
+        command.arg(self.agent_dir()).arg("--endpoint-file").arg(self.data.join("endpoint.json"));
         let mut process = Proc::spawn("the agent", &mut command)?;
         process.drain();
         self.wait_for_nodes(1, &mut process).await?;
         Ok(process)
+    }
+
+    fn agent_command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        if program == "cortex" {
+            command.arg("__agent");
+        }
+        command
+    }
+
+    /// The agent's data directory.
+    pub(crate) fn agent_dir(&self) -> PathBuf {
+        self.data.join("agent")
+    }
+
+    /// The journals that the mirror has.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub(crate) async fn audit_logs(&self) -> anyhow::Result<Vec<pb::AuditLog>> {
+        let mut client = AuditClient::new(self.channel.clone());
+        let request = self.authorised(pb::ListAuditLogsRequest::default());
+        Ok(client.list_audit_logs(request).await?.into_inner().logs)
     }
 
     /// Waits until so many nodes are connected.

@@ -13,6 +13,7 @@ mod nats;
 mod node;
 mod policy;
 mod procs;
+mod replay;
 mod report;
 mod sample;
 mod sandbox;
@@ -118,11 +119,13 @@ enum Scenario {
     Audit,
     /// The node's journal alone
     Journal,
+    /// A journal on its way to the mirror
+    Replay,
     /// The yardstick of 'echo' alone
     Yardstick,
 }
 
-const ALL: [Scenario; 11] = [
+const ALL: [Scenario; 12] = [
     Scenario::Echo,
     Scenario::EchoJetstream,
     Scenario::Shell,
@@ -134,6 +137,7 @@ const ALL: [Scenario; 11] = [
     Scenario::Audit,
     Scenario::TunnelAuth,
     Scenario::Journal,
+    Scenario::Replay,
 ];
 
 /// What every scenario is given.
@@ -225,6 +229,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Sandbox => sandbox::run(bench).await?,
             Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Journal => journal::run(bench).await?,
+            Scenario::Replay => replay::run(bench).await?,
             Scenario::Yardstick => echo::yardstick_alone(bench).await?,
             Scenario::Fold | Scenario::Policy | Scenario::Audit => Vec::new(),
         };
