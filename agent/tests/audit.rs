@@ -23,6 +23,8 @@ struct Mirror {
     /// How long ago its cosignatures say that they were made, seconds.
     age_s: u64,
     key: CosignerKey,
+    /// What it has cosigned.
+    notes: Vec<String>,
     records: Vec<String>,
     openings: String,
 }
@@ -30,7 +32,7 @@ struct Mirror {
 impl Mirror {
     fn new(seed: u8) -> Self {
         let key = CosignerKey::from_seed(&[seed; 32], "example.org/mirror/m1").unwrap();
-        Self { age_s: 0, key, records: Vec::new(), openings: String::new() }
+        Self { age_s: 0, key, notes: Vec::new(), records: Vec::new(), openings: String::new() }
     }
 
     fn state(&self) -> AuditState {
@@ -60,6 +62,7 @@ impl Mirror {
         assert_eq!(note.checkpoint().size as usize, first + lines.len());
         assert_eq!(note.checkpoint().root, self.root(first + lines.len()));
         note.cosign(&self.key, now_s() - self.age_s).unwrap();
+        self.notes.push(note.to_string());
         note.to_string()
     }
 
@@ -183,26 +186,38 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     let key = mirror.key.verifier().clone();
     until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
     let before = cosigned(&node, &key);
-    run(&mut connection, "t1", 1).await;
-    let batch = batch(&mut connection).await;
-    let genuine = mirror.take(&batch);
-    let own = SignedNote::parse(batch.note.as_bytes()).unwrap();
-    let mut by_stranger = own.clone();
-    by_stranger.cosign(&stranger.key, now_s()).unwrap();
-    let mut other_log = own.checkpoint().clone();
-    other_log.origin = "example.org/audit/n1/0123456789abcdef0123456789abcdef".into();
-    let other_key = LogKey::from_seed(&[5; 32], &other_log.origin).unwrap();
-    let mut of_other = other_log.sign(&other_key).unwrap();
-    of_other.cosign(&mirror.key, now_s()).unwrap();
-    let forged = [batch.note.clone(), by_stranger.to_string(), of_other.to_string()];
-    for (n, cosigned_note) in forged.into_iter().enumerate() {
-        let id = if n == 0 { batch.id } else { batch.id + n as u64 };
-        let ack = AuditAck { id, cosigned_note, resume_from: 99 };
-        connection.send(Down::AuditAck(ack)).await;
+    let older = mirror.notes[0].clone();
+    let mut genuine = String::new();
+    for (n, forge) in ["none", "a stranger's", "of another log", "older"].into_iter().enumerate() {
+        run(&mut connection, &format!("t{n}"), n as u64 + 1).await;
+        // Every upload of this task gets a forged answer.
+        while mirror.kinds().iter().filter(|kind| *kind == "outcome").count() <= n {
+            let batch = batch(&mut connection).await;
+            genuine = mirror.take(&batch);
+            let mut note = SignedNote::parse(batch.note.as_bytes()).unwrap();
+            let cosigned_note = match forge {
+                "none" => batch.note.clone(),
+                "a stranger's" => {
+                    note.cosign(&stranger.key, now_s()).unwrap();
+                    note.to_string()
+                }
+                "older" => older.clone(),
+                _ => {
+                    let mut other = note.checkpoint().clone();
+                    other.origin = "example.org/audit/n1/0123456789abcdef0123456789abcdef".into();
+                    let other_key = LogKey::from_seed(&[5; 32], &other.origin).unwrap();
+                    let mut note = other.sign(&other_key).unwrap();
+                    note.cosign(&mirror.key, now_s()).unwrap();
+                    note.to_string()
+                }
+            };
+            let ack = AuditAck { id: batch.id, cosigned_note, resume_from: 99 };
+            connection.send(Down::AuditAck(ack)).await;
+        }
+        // The queue is in order: once this is answered, the forged ones were judged.
+        assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
+        assert_eq!(cosigned(&node, &key), before, "{forge}");
     }
-    // The queue is in order: once this is answered, the forged ones were judged.
-    assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
-    assert_eq!(cosigned(&node, &key), before);
     // A new connection: everything that is not acknowledged is sent again, and the genuine note is taken.
     drop(connection);
     let mut connection = gateway.welcome().await;
@@ -287,12 +302,12 @@ async fn a_node_that_no_mirror_countersigns_for_a_day_takes_no_work_until_one_do
         connection = gateway.welcome().await;
         mirror.until_count(&mut connection, "session.open", 1 + round as usize).await;
     }
+    // What is refused is a record too, and so brings a fresh cosignature.
     mirror.age_s = 0;
-    mirror.records.pop();
-    connection.send(Down::AuditState(mirror.state())).await;
-    let before = cosigned(&node, &key);
-    mirror.answer(&mut connection).await;
-    until("a fresh cosignature", || cosigned(&node, &key) >= before).await;
+    run(&mut connection, "t8", 8).await;
+    mirror.until_count(&mut connection, "refusal", 3).await;
+    let size = mirror.records.len() as u64;
+    until("a fresh cosignature", || cosigned(&node, &key) >= Some(size)).await;
     run(&mut connection, "t9", 9).await;
     mirror.until(&mut connection, "outcome").await;
     kill(agent).await;

@@ -1,5 +1,6 @@
 //! What is known of a node's audit: a fold over its history. It decides nothing; it says what the events add up to.
 
+use cortex_model::limits::mirror::AUDIT_SUSPICIONS_MAX;
 use cortex_model::proto as pb;
 use pb::audit_node_event::Kind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +102,11 @@ impl NodeState {
         let settled = |what: &str, number: u64| self.settled.contains(&(what.to_owned(), number));
         match kind {
             Kind::LogOpened(opened) => !self.logs.contains_key(&opened.log),
-            Kind::Suspected(found) => !self.suspicions.contains(&found.reason),
+            // More reasons than a person reads say nothing new; whoever sends the evidence may make them up.
+            Kind::Suspected(found) => {
+                self.suspicions.len() < AUDIT_SUSPICIONS_MAX
+                    && !self.suspicions.contains(&found.reason)
+            }
             Kind::Quarantined(found) => self
                 .quarantine
                 .as_ref()

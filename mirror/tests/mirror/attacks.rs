@@ -299,3 +299,26 @@ async fn a_node_may_prove_a_contradiction_and_only_a_proof_quarantines() {
     assert_eq!(mirror.gateway.ask("n1", &node.log32(), evidence(proof)).await, ack);
     mirror.gateway.stands("n1", pb::AuditStanding::Quarantined).await;
 }
+
+#[tokio::test]
+async fn made_up_evidence_fills_nobodys_history() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(9);
+    mirror.gateway.acked(&node, 0, 10).await;
+    for n in 0..200 {
+        let evidence = pb::AuditEvidence {
+            id: 2,
+            notes: vec![node.note(9).to_string()],
+            reason: format!("reason {n}"),
+            ..Default::default()
+        };
+        let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Evidence(evidence)).await;
+        assert!(matches!(answer, Reply::EvidenceAck(_)), "{answer:?}");
+    }
+    mirror.gateway.stands("n1", pb::AuditStanding::Suspect).await;
+    let key = cortex_log::audit::node_key(crate::node::WORKSPACE, "n1").unwrap();
+    let commits = mirror.gateway.log.read(&key, 0).await.unwrap().len();
+    assert!((64..=70).contains(&commits), "{commits} commits");
+}

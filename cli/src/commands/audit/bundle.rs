@@ -92,6 +92,10 @@ fn small(path: &Path) -> Result<Vec<u8>, NotRead> {
 /// # Errors
 /// When it is none, or cannot be read.
 pub(super) fn source(dir: &Path) -> Result<Source<'static>, NotRead> {
+    if dir.is_file() {
+        let text = format!("{} is a file: unpack it, and name the directory", dir.display());
+        return Err(NotRead(text));
+    }
     let records = files(&dir.join("records"), "ndjson")?;
     if records.is_empty() {
         let text = format!(

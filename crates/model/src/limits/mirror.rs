@@ -31,6 +31,8 @@ const _: () = assert!(AUDIT_EVIDENCE_NOTES_MAX * AUDIT_NOTE_MAX < AUDIT_BATCH_BY
 
 /// Invalid uploads in a row after which a node is suspect.
 pub const AUDIT_INVALID_MAX: u32 = 3;
+/// Reasons for suspicion that a node's history keeps until a person settles them. More are not stored.
+pub const AUDIT_SUSPICIONS_MAX: usize = 64;
 /// Journals of one node that a mirror holds in memory; the others are read again when needed.
 pub const AUDIT_JOURNALS_OPEN_MAX: usize = 4;
 /// Signature lines of a node's note that a mirror accepts: its own, one of a key it rotates to, and cosigners to come.
