@@ -115,6 +115,14 @@ fn what_a_task_did_is_told_in_plain_words_with_its_proof() {
     }
     assert_eq!(server.task(&id)["audit"].as_array().unwrap().len(), 2);
 
+    let flags = ["--actor-kind", "ai", "--actor-id", "bot", "--actor-model", "m1"];
+    let flags = [&flags[..], &["--on-behalf-of", "ada"]].concat();
+    let asked = server.submit(&flags, &["echo", "for ada"]);
+    server.until_state(&asked, &["succeeded"]);
+    until_told(&server, &asked, "outcome");
+    let whom = "asked    by bot (ai, model m1) on behalf of ada";
+    server.cortex(&["audit", "show", "--task", &asked]).ok().says(&[whom]);
+
     let denied = server.submit(&[], &["/usr/bin/id"]);
     server.until_state(&denied, &["denied"]);
     until_told(&server, &denied, "refusal");
