@@ -28,6 +28,11 @@ use std::process::ExitCode;
 /// First argument with which this program is the agent: 'up' starts it so, from the same file.
 const AGENT: &str = "__agent";
 
+/// A server makes and drops small things on several threads all the time, and what a burst of connections left behind goes
+/// back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     if words.nth(1).is_some_and(|w| w == AGENT) {
