@@ -69,7 +69,10 @@ pub(crate) fn level(sandbox: Option<&Sandbox>, plan: &ProcessPlan) -> Result<Lev
 }
 
 impl Process {
-    pub(super) fn start(plan: &ProcessPlan, start: Start<'_>) -> Result<(Self, Streams), Fault> {
+    pub(super) async fn start(
+        plan: &ProcessPlan,
+        start: Start<'_>,
+    ) -> Result<(Self, Streams), Fault> {
         level(start.sandbox, plan)?;
         if let (Some(sandbox), Confine::AtLeast(_)) = (start.sandbox, plan.confine) {
             let mut task = sandbox.launch(plan)?;
@@ -81,7 +84,12 @@ impl Process {
         let failed = |err: io::Error| {
             Fault::new(Code::SpawnFailed, format!("{}: {err}", plan.program.display()))
         };
-        let (child, streams) = spawn(plan).map_err(failed)?;
+        let command = command(plan);
+        let piped = !plan.stdin.is_empty();
+        // The thread that starts a program stands still until the program has begun: not the one that serves all others.
+        let spawned = tokio::task::spawn_blocking(move || spawn(command, piped)).await;
+        let spawned = spawned.unwrap_or_else(|err| Err(io::Error::other(err)));
+        let (child, streams) = spawned.map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
         let watched = Watched::new(start.guard, group);
         let (mark, key) = (start.mark, start.key.clone());
@@ -148,37 +156,38 @@ async fn end_marked(mark: &str, key: &AttemptKey, group: i32) -> u32 {
     u32::try_from(survivors).unwrap_or(u32::MAX)
 }
 
-/// Pipes of our own, so that each end is made ready for the runtime once.
-fn spawn(plan: &ProcessPlan) -> io::Result<(Child, Streams)> {
+fn command(plan: &ProcessPlan) -> std::process::Command {
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     let mut command = std::process::Command::new(&plan.program);
     if let Some((name, arguments)) = plan.argv.split_first() {
         command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
     }
-    let (stdout, its_stdout) = read_end()?;
-    let (stderr, its_stderr) = read_end()?;
-    let (stdin, its_stdin) = match plan.stdin.is_empty() {
-        true => (None, Stdio::null()),
-        false => {
-            let (read, write) = std::io::pipe()?;
-            (Some(pipe::Sender::from_owned_fd(write.into())?), read.into())
-        }
-    };
     command
         .current_dir(&plan.cwd)
         .env_clear()
         .envs(plan.env.iter().map(|(name, value)| (name, text(value))))
-        .process_group(0)
-        .stdin(its_stdin)
-        .stdout(its_stdout)
-        .stderr(its_stderr);
+        .process_group(0);
+    command
+}
+
+/// Pipes of our own, so that each end is made ready for the runtime once.
+fn spawn(mut command: std::process::Command, piped: bool) -> io::Result<(Child, Streams)> {
+    let (stdout, its_stdout) = read_end()?;
+    let (stderr, its_stderr) = read_end()?;
+    let (stdin, its_stdin) = if piped {
+        let (read, write) = io::pipe()?;
+        (Some(pipe::Sender::from_owned_fd(write.into())?), read.into())
+    } else {
+        (None, Stdio::null())
+    };
+    command.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
     // The command holds the other ends until it is dropped, here.
     let child = Command::from(command).kill_on_drop(true).spawn()?;
     Ok((child, Streams { stdin, stdout: Some(stdout), stderr: Some(stderr) }))
 }
 
 fn read_end() -> io::Result<(pipe::Receiver, Stdio)> {
-    let (read, write) = std::io::pipe()?;
+    let (read, write) = io::pipe()?;
     Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
 }
 

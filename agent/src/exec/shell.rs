@@ -44,7 +44,7 @@ pub(super) async fn run(
     let Surroundings { spool, mark, guard, sandbox, stop, events } = surroundings;
     let announce = Announce::new(key, &events);
     let start = Start { key, mark, guard, sandbox: sandbox.as_deref() };
-    let (process, streams) = match Process::start(plan, start) {
+    let (process, streams) = match Process::start(plan, start).await {
         Ok(started) => started,
         Err(fault) => return Done::never(fault),
     };
