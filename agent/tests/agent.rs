@@ -289,3 +289,18 @@ async fn a_journal_that_cannot_grow_takes_the_node_out_of_service_and_loses_noth
     }
     kill(agent).await;
 }
+
+#[tokio::test]
+async fn a_tunnel_whose_token_ran_out_is_given_up_by_the_agent_too() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    // The gateway takes no newer token and does not end the tunnel either; silence would end it after a minute.
+    let first = gateway.welcome_for(1_000).await;
+    let begun = std::time::Instant::now();
+    let second = gateway.welcome().await;
+    assert_eq!(second.hello.session, first.hello.session);
+    assert_eq!(second.hello.generation, first.hello.generation + 1);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "it was given up too soon");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(50), "silence ended it");
+    kill(agent).await;
+}

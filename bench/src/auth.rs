@@ -13,11 +13,12 @@ use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
 use cortex_proto::v1::node_identity_client::NodeIdentityClient;
 use futures::future::BoxFuture;
 use rustls::pki_types::ServerName;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -97,15 +98,27 @@ async fn join(server: &Server) -> anyhow::Result<Arc<Vec<Node>>> {
     Ok(Arc::new(nodes))
 }
 
-/// One connection from the first byte to the welcome. Whoever is free next takes the node that rested longest.
+/// One connection from the first byte to the welcome. Whoever comes next takes the node that rested longest: two connections of
+/// one node at the same time would throw each other out.
 fn connect(
     nodes: &Arc<Vec<Node>>,
 ) -> impl Fn() -> BoxFuture<'static, anyhow::Result<()>> + Clone + Send + use<> {
-    let (nodes, next) = (nodes.clone(), Arc::new(AtomicUsize::new(0)));
+    let (nodes, rested) =
+        (nodes.clone(), Arc::new(Mutex::new((0..NODES).collect::<VecDeque<_>>())));
     move || {
-        let (nodes, n) = (nodes.clone(), next.fetch_add(1, Ordering::Relaxed) % NODES);
-        Box::pin(async move { nodes[n].open().await })
+        let (nodes, rested) = (nodes.clone(), rested.clone());
+        Box::pin(async move {
+            let first = lock(&rested).pop_front();
+            let n = first.context("a node that rests")?;
+            let opened = nodes[n].open().await;
+            lock(&rested).push_back(n);
+            opened
+        })
     }
+}
+
+fn lock(rested: &Mutex<VecDeque<usize>>) -> MutexGuard<'_, VecDeque<usize>> {
+    rested.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Node {

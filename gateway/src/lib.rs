@@ -37,4 +37,4 @@ pub use identity::{Issuers, Principal, permission};
 pub use registry::Registrar;
 pub use retention::Retention;
 pub use server::{Gateway, serve};
-pub use tls::Keys;
+pub use tls::{GivenFiles, Keys};

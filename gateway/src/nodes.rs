@@ -1,10 +1,11 @@
 //! The nodes whose tunnels end here, told to everybody who wants to know: a heartbeat every second, each change as
-//! a numbered delta, a snapshot on request. All of it is ephemeral; only what a node is (not whether it is
-//! there) is kept, in the key-value bucket `CX_NODES`, so that offline nodes can be listed.
+//! a numbered delta, a snapshot on request. All of it is ephemeral. What is kept of a node in the bucket `CX_NODES`, so that
+//! offline ones can be listed, is written with its seat (`tunnels/seats.rs`) and only read here.
 
+use crate::tunnels::{NODES_BUCKET, Seats};
 use crate::view;
 use bytes::Bytes;
-use cortex_log::{EventLog, Expect, KvChange, LogError, Message};
+use cortex_log::{EventLog, KvChange, LogError, Message};
 use cortex_model::proto as pb;
 use futures::StreamExt;
 use prost::Message as _;
@@ -14,8 +15,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Bucket of what is known about nodes, by `<workspace>.<node>`.
-pub(crate) const NODES_BUCKET: &str = "CX_NODES";
 /// Heartbeat of a gateway.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Changes are announced together, at most this often.
@@ -45,6 +44,8 @@ pub(crate) struct Nodes {
     log: Arc<dyn EventLog>,
     gateway: String,
     epoch: String,
+    /// Learns which seats were taken.
+    seats: Arc<Seats>,
     state: Mutex<State>,
     dirty: Notify,
 }
@@ -52,12 +53,13 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// No nodes yet.
     #[must_use]
-    pub(crate) fn new(log: Arc<dyn EventLog>, gateway: &str) -> Nodes {
+    pub(crate) fn new(log: Arc<dyn EventLog>, gateway: &str, seats: Arc<Seats>) -> Nodes {
         let epoch = uuid::Uuid::new_v4().simple().to_string();
         Nodes {
             log,
             gateway: gateway.to_owned(),
             epoch,
+            seats,
             state: Mutex::default(),
             dirty: Notify::new(),
         }
@@ -71,6 +73,11 @@ impl Nodes {
         state.changed.insert(key, p);
         drop(state);
         self.dirty.notify_one();
+    }
+
+    /// Nodes that are connected here.
+    pub(crate) fn connected(&self) -> usize {
+        self.lock().here.len()
     }
 
     /// A session ended. A newer session of the same node stays.
@@ -90,17 +97,6 @@ impl Nodes {
         });
         drop(state);
         self.dirty.notify_one();
-    }
-
-    /// Keeps what the node is, if that is new.
-    pub(crate) async fn remember(&self, p: &pb::NodePresence) {
-        let kept = pb::NodePresence { slots_free: 0, generation: 0, ..p.clone() };
-        let key = format!("{}.{}", p.workspace, p.node);
-        let stored =
-            self.log.kv_put(NODES_BUCKET, &key, Expect::Any, kept.encode_to_vec().into()).await;
-        if let Err(e) = stored {
-            tracing::warn!(node = %p.node, error = %e, "the node's description was not stored");
-        }
     }
 
     /// Announces changes and heartbeats and answers requests for snapshots, until cancelled.
@@ -207,6 +203,7 @@ impl Nodes {
     fn described(&self, change: KvChange) {
         match change {
             KvChange::Put { key, entry } => {
+                self.seats.changed(&key, entry.rev);
                 self.lock().known.insert(key, entry.value);
             }
             KvChange::Delete { key } => {

@@ -11,7 +11,7 @@ use crate::nodes::Nodes;
 use crate::registry::{self, Registry};
 use crate::tasks::Tasks;
 use crate::tls::{self, Keys, Peer};
-use crate::tunnels::{self, Tunnels};
+use crate::tunnels::{self, Seats, Tunnels};
 use axum::routing::get;
 use cortex_log::EventLog;
 use cortex_model::contract::FILE_DESCRIPTOR_SET;
@@ -67,7 +67,8 @@ pub async fn serve(
     let config = Arc::new(gateway.config);
     let log = gateway.log;
     let tasks = Arc::new(Tasks::new(log.clone(), config.finished_kept));
-    let nodes = Arc::new(Nodes::new(log.clone(), &config.name));
+    let seats = Seats::new(log.clone(), &config.name);
+    let nodes = Arc::new(Nodes::new(log.clone(), &config.name, seats.clone()));
     let audits = Arc::new(Audits::new(log.clone(), &config.name));
     let background = TaskTracker::new();
     let ended = stop.child_token();
@@ -83,6 +84,7 @@ pub async fn serve(
     ));
     follow(&background, &tasks, &nodes, &audits, &log, &ended);
     follow_identity(&background, &registry, &keys, &ended);
+    hear_others(&background, &seats, &ended);
     gateway.issuers.follow(&background, &ended);
     let settling = registry::settle(tasks.clone(), log.shards(), ended_nodes, ended.clone());
     background.spawn(settling);
@@ -114,6 +116,7 @@ pub async fn serve(
         registry: registry.clone(),
         tasks: tasks.clone(),
         nodes,
+        seats,
         audits,
         log: log.clone(),
         config: config.clone(),
@@ -212,6 +215,17 @@ fn follow(
     background.spawn(async move {
         while let Err(e) = nodes.run(stop.clone()).await {
             tracing::error!(error = %e, "presence is not announced: nothing is dispatched to nodes here");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+/// Starts what makes nodes' connections at different gateways one.
+fn hear_others(background: &TaskTracker, seats: &Arc<Seats>, until: &CancellationToken) {
+    let (seats, stop) = (seats.clone(), until.clone());
+    background.spawn(async move {
+        while let Err(e) = seats.run(stop.clone()).await {
+            tracing::error!(error = %e, "this gateway does not hear the others: it does nothing for nodes");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });

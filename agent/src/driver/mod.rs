@@ -392,6 +392,11 @@ impl Driver {
     }
 
     fn disconnect(&mut self, reason: &DisconnectReason) {
+        if *reason == DisconnectReason::TokenStale {
+            let fault =
+                Fault::new(Code::TunnelTokenStale, "no newer tunnel token was taken in time");
+            tracing::warn!(error = %fault, hint = fault.hint, "connecting anew");
+        }
         tracing::info!(?reason, "disconnecting");
         self.drop_link();
     }
@@ -454,7 +459,7 @@ async fn dialed(dialing: &mut Option<JoinHandle<Result<Dialed, Fault>>>) -> Resu
     match dialing {
         Some(handle) => match handle.await {
             Ok(result) => result,
-            Err(err) => Err(Fault::new(cortex_model::Code::Internal, err.to_string())),
+            Err(err) => Err(Fault::new(Code::Internal, err.to_string())),
         },
         None => std::future::pending().await,
     }

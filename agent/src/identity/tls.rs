@@ -2,6 +2,7 @@
 //! against the authorities that came with the node's own certificate. What goes wrong is told as a fault with its cause.
 
 use super::key::NodeKey;
+use cortex_model::credential::authority_hint;
 use cortex_model::limits::CONNECT_TIMEOUT_MS;
 use cortex_model::registry::Digest;
 use cortex_model::{Code, Fault};
@@ -11,8 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError,
-    RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName,
+    OtherError, RootCertStore, SignatureScheme,
 };
 use std::error::Error;
 use std::fmt;
@@ -110,19 +111,8 @@ fn config(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(damaged)?;
-    let builder = match trust {
-        Trust::Pinned(digest) => {
-            let verifier = Pinned { digest, provider };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-        }
-        Trust::Roots(certificates) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates {
-                roots.add(certificate).map_err(damaged)?;
-            }
-            builder.with_root_certificates(roots)
-        }
-    };
+    let verifier = Verifier::new(trust, provider).map_err(damaged)?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match own {
         Some((chain, key)) => {
             builder.with_client_auth_cert(chain, key.for_tls()).map_err(damaged)?
@@ -133,11 +123,66 @@ fn config(
     Ok(config)
 }
 
-/// Accepts a chain that holds the pinned certificate and leads to it.
+/// Accepts a chain that leads to what the gateway is known by, and asks for such a chain: a gateway may have another one beside
+/// it, of a public authority, for everybody else.
 #[derive(Debug)]
-struct Pinned {
-    digest: Digest,
+struct Verifier {
+    known: Known,
+    hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Known {
+    /// The chain holds the certificate with this SHA-256.
+    Pinned(Digest),
+    /// One of several roots.
+    Roots(Arc<WebPkiServerVerifier>),
+}
+
+impl Verifier {
+    fn new(trust: Trust, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
+        let hint = |ca: &Digest| DistinguishedName::in_sequence(&authority_hint(ca));
+        let (known, hints) = match trust {
+            Trust::Pinned(digest) => (Known::Pinned(digest), vec![hint(&digest)]),
+            Trust::Roots(roots) => {
+                let hints = roots.iter().map(|der| hint(&Digest::of(der))).collect();
+                (Known::Roots(leads_to(roots, provider.clone())?), hints)
+            }
+        };
+        Ok(Verifier { known, hints, provider })
+    }
+
+    /// Who verifies the rest of a chain.
+    fn inner(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        behind: &[CertificateDer<'_>],
+    ) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+        let digest = match &self.known {
+            Known::Roots(verifier) => return Ok(verifier.clone()),
+            Known::Pinned(digest) => digest,
+        };
+        let Some(pinned) = behind.iter().find(|der| Digest::of(der) == *digest) else {
+            let shown = Digest::of(behind.last().unwrap_or(end_entity));
+            let other = OtherError(Arc::new(NotPinned { shown }));
+            return Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)));
+        };
+        leads_to(vec![pinned.clone().into_owned()], self.provider.clone())
+    }
+}
+
+fn leads_to(
+    certificates: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate)?;
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|err| rustls::Error::General(err.to_string()))
 }
 
 /// The chain does not hold the pinned certificate.
@@ -154,7 +199,7 @@ impl fmt::Display for NotPinned {
 
 impl Error for NotPinned {}
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -163,19 +208,12 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let pinned = intermediates.iter().find(|der| Digest::of(der) == self.digest);
-        let Some(pinned) = pinned else {
-            let shown = Digest::of(intermediates.last().unwrap_or(end_entity));
-            let other = OtherError(Arc::new(NotPinned { shown }));
-            return Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)));
-        };
-        let mut roots = RootCertStore::empty();
-        roots.add(pinned.clone().into_owned())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-                .build()
-                .map_err(|err| rustls::Error::General(err.to_string()))?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let inner = self.inner(end_entity, intermediates)?;
+        inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.hints)
     }
 
     fn verify_tls12_signature(

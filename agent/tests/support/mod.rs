@@ -141,7 +141,16 @@ impl Gateway {
         self.welcome_with(1 << 20).await
     }
 
+    /// Welcomed with a token that ends after so long and that no newer one replaces.
+    pub(crate) async fn welcome_for(&mut self, token_ms: u64) -> Connection {
+        self.welcome_as(1 << 20, 1 + token_ms).await
+    }
+
     pub(crate) async fn welcome_with(&mut self, output_credit: u64) -> Connection {
+        self.welcome_as(output_credit, 0).await
+    }
+
+    async fn welcome_as(&mut self, output_credit: u64, token_expires_at_ms: u64) -> Connection {
         let connection = within("a hello", self.connections.recv()).await.unwrap();
         connection
             .send(Down::Welcome(Welcome {
@@ -153,7 +162,7 @@ impl Gateway {
                 min_backoff_ms: 0,
                 workspace: "default".into(),
                 now_ms: 1,
-                token_expires_at_ms: 0,
+                token_expires_at_ms,
             }))
             .await;
         connection

@@ -48,7 +48,8 @@ pub(crate) async fn run(args: GatewayArgs, given: Option<&Path>) -> Result<u8, C
     let servers = Servers::new(stop.clone());
     let own = &args.identity;
     let settings = own.settings(&args.shared)?;
-    let keys = access::keys(&dir, own.authority.as_deref(), false, address, &own.names)?;
+    let (authority, certificate) = (own.authority.as_deref(), own.certificate());
+    let keys = access::keys(&dir, authority, false, address, &own.names, certificate)?;
     let registrar = access::registrar(&open, &keys, "cortex-gateway");
     access::root_token(dir.clone(), registrar, stop.clone()).await?;
     servers.gateway(&open, keys, listener, settings);

@@ -13,7 +13,7 @@ use crate::serve::compose::{GatewaySettings, Quotas, Servers, listen, open_log};
 use crate::serve::data_dir::DataDir;
 use crate::serve::{first_task, logging, mirror};
 use clap::Args;
-use cortex_gateway::{Issuers, Retention};
+use cortex_gateway::{GivenFiles, Issuers, Retention};
 use cortex_model::Code;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,13 @@ pub(crate) struct IdentityArgs {
     /// Name or address others reach this server by; repeat for more
     #[arg(long = "name", value_name = "HOST")]
     pub(crate) names: Vec<String>,
+    /// Certificate of a public or company CA (PEM, with its chain), shown to everybody but agents and this command line, which
+    /// know the server by its own CA; read again when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// File of outside issuers whose tokens are accepted (docs/identity.md)
     #[arg(long, value_name = "FILE")]
     pub(crate) issuers: Option<PathBuf>,
@@ -73,6 +80,12 @@ pub(crate) struct IdentityArgs {
 }
 
 impl IdentityArgs {
+    /// The given certificate, if there is one.
+    pub(crate) fn certificate(&self) -> Option<GivenFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(GivenFiles { certificate, key })
+    }
+
     /// What a gateway is told.
     ///
     /// # Errors
@@ -161,7 +174,8 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     let servers = Servers::new(stop.clone());
     let own = &args.identity;
     let settings = own.settings(&args.shared)?;
-    let keys = access::keys(&dir, own.authority.as_deref(), true, address, &own.names)?;
+    let (authority, certificate) = (own.authority.as_deref(), own.certificate());
+    let keys = access::keys(&dir, authority, true, address, &own.names, certificate)?;
     let registrar = access::registrar(&open, &keys, "cortex-up");
     access::root_token(dir.clone(), registrar.clone(), stop.clone()).await?;
     servers.gateway(&open, keys, listener, settings);

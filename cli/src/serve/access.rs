@@ -5,7 +5,7 @@ use super::compose::OpenLog;
 use super::data_dir::DataDir;
 use crate::error::CliError;
 use cortex_gateway::authority;
-use cortex_gateway::{Keys, Registrar};
+use cortex_gateway::{GivenFiles, Keys, Registrar};
 use cortex_model::{Code, UnixMillis};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,16 +18,19 @@ const ROOT_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 
-/// The keys of a server: those it was pointed to, else its own, which `create` may make.
+/// The keys of a server: those it was pointed to, else its own, which `create` may make. And a certificate of another authority,
+/// for everybody who does not ask for ours.
 ///
 /// # Errors
-/// `CX-0521` when there are none, `CX-0706` when others can read them, `CX-0803` for a name that cannot be in a certificate.
+/// `CX-0521` when there are none, `CX-0706` when others can read them, `CX-0803` for a name that cannot be in a certificate,
+/// `CX-0528` when the given certificate cannot be used.
 pub(crate) fn keys(
     dir: &DataDir,
     given: Option<&Path>,
     create: bool,
     address: SocketAddr,
     names: &[String],
+    certificate: Option<GivenFiles>,
 ) -> Result<Keys, CliError> {
     let own = dir.join("authority");
     let path: PathBuf = given.map_or(own, Path::to_owned);
@@ -35,7 +38,7 @@ pub(crate) fn keys(
         let random = uuid::Uuid::new_v4().simple().to_string();
         authority::init(&path, &format!("cortex-{}", &random[..8]), now())?;
     }
-    Ok(Keys::open(path, reached_by(address, names))?)
+    Ok(Keys::open(path, reached_by(address, names), certificate)?)
 }
 
 /// The names and addresses a server is reached by.

@@ -138,6 +138,21 @@ pub fn is_trust_domain(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// How a client says in its first TLS message (`certificate_authorities`, RFC 8446 4.2.4) that it knows the server by the CA
+/// with this fingerprint: the content of an X.501 name (DER, without its outermost SEQUENCE), with a common name of its own.
+#[must_use]
+pub fn authority_hint(ca: &Digest) -> Vec<u8> {
+    /// 2.5.4.3, the common name.
+    const COMMON_NAME: [u8; 5] = [6, 3, 0x55, 4, 3];
+    let text = format!("cortex-ca:{ca}").into_bytes();
+    // Each is shorter than 128 bytes, so a length is one byte.
+    let wrap = |tag: u8, inner: Vec<u8>| {
+        let length = u8::try_from(inner.len()).unwrap_or(u8::MAX);
+        [vec![tag, length], inner].concat()
+    };
+    wrap(0x31, wrap(0x30, [COMMON_NAME.to_vec(), wrap(0x0c, text)].concat()))
+}
+
 /// The bytes a node signs to renew its certificate (identity.proto, RenewCertificateRequest).
 #[must_use]
 pub fn renewal_proof(certificate_der: &[u8], csr_der: &[u8], signed_at_ms: u64) -> Vec<u8> {

@@ -122,6 +122,7 @@ codes! {
     BadIssuers = "CX-0525", Invalid, false, "correct the file; docs/identity.md has an example", "The configuration of outside issuers cannot be used.";
     BadProof = "CX-0526", Unauthenticated, false, "sign with the key of the shown certificate", "The proof of the node's key is not valid.";
     BadGrant = "CX-0527", Invalid, false, "see 'cortex token create --help'", "A token cannot be made like that.";
+    BadServerCertificate = "CX-0528", Precondition, false, "name the chain and its key in PEM: --tls-cert FILE --tls-key FILE", "The certificate that a server was given cannot be used.";
     NotEnrolled = "CX-0540", Precondition, false, "run: cortex-agent join https://HOST:PORT TOKEN", "This machine has no identity, so it cannot connect.";
     AlreadyEnrolled = "CX-0541", Exists, false, "run 'cortex-agent leave' first, or use another data directory", "This machine is a node already.";
     IdentityDamaged = "CX-0542", Internal, false, "move the directory 'identity' aside and join again with a new token", "What a node keeps of its identity cannot be used.";

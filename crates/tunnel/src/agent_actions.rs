@@ -110,6 +110,8 @@ pub enum DisconnectReason {
     Silent,
     /// The gateway broke the protocol.
     Protocol(ProtocolError),
+    /// It took no newer token, and did not end the tunnel with the old one.
+    TokenStale,
     /// The gateway refused us.
     Refused,
     /// The gateway goes away and all is said.

@@ -12,6 +12,7 @@ use crate::handshake::check_welcome;
 use crate::heartbeat::Heartbeat;
 use crate::offers::Offers;
 use cortex_model::contract::TUNNEL_VERSIONS;
+use cortex_model::limits::enrol::TOKEN_GRACE_MS;
 use cortex_model::limits::{
     ACTION_QUEUE_MAX, FRAME_QUEUE_MAX, HANDSHAKE_TIMEOUT_MS, RECONNECT_STABLE_MS,
 };
@@ -66,6 +67,8 @@ pub(crate) enum State {
         heartbeat: Heartbeat,
         since: Tick,
         drain: Option<Tick>,
+        /// The tunnel is not held longer than this, unless the gateway takes a newer token.
+        token: Option<Tick>,
     },
     /// Given up; the driver was told.
     Closing,
@@ -211,7 +214,8 @@ impl AgentEnd {
         check_welcome(&welcome, TUNNEL_VERSIONS)?;
         let heartbeat = Heartbeat::new(welcome.heartbeat_ms, welcome.dead_after_ms, now);
         self.backoff.set_floor(welcome.min_backoff_ms.into());
-        self.state = State::Up { heartbeat, since: now, drain: None };
+        let token = token_deadline(welcome.token_expires_at_ms, welcome.now_ms, now);
+        self.state = State::Up { heartbeat, since: now, drain: None, token };
         self.delivery.connected(welcome.output_credit);
         self.actions.push_back(AgentAction::Welcomed {
             gateway: welcome.gateway,
@@ -240,6 +244,11 @@ impl AgentEnd {
         self.state = State::Closing;
         self.actions.push_back(AgentAction::Disconnect(why));
     }
+}
+
+/// When a tunnel ends whose token ends then, by the gateway's clock; 0 is never.
+pub(crate) fn token_deadline(expires_at_ms: u64, now_ms: u64, now: Tick) -> Option<Tick> {
+    (expires_at_ms != 0).then(|| now + expires_at_ms.saturating_sub(now_ms) + TOKEN_GRACE_MS)
 }
 
 /// Facts about the past stay true; what belongs to the connection is void with it.

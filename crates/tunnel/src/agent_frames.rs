@@ -1,7 +1,7 @@
 //! What the agent's end does with each frame of the gateway.
 
 use crate::agent_actions::{AgentAction, DisconnectReason};
-use crate::agent_end::{AgentEnd, State};
+use crate::agent_end::{AgentEnd, State, token_deadline};
 use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use crate::frame::{down_name, key, names};
@@ -103,6 +103,9 @@ impl AgentEnd {
                 Ok(())
             }
             Down::TokenAccepted(TokenAccepted { expires_at_ms, now_ms }) => {
+                if let State::Up { token, .. } = &mut self.state {
+                    *token = token_deadline(expires_at_ms, now_ms, now);
+                }
                 self.actions.push_back(AgentAction::TokenAccepted { expires_at_ms, now_ms });
                 Ok(())
             }

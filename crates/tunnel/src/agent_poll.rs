@@ -86,9 +86,8 @@ impl AgentEnd {
         match &self.state {
             State::Waiting { until } => Some(*until),
             State::Connecting { deadline } | State::Greeting { deadline } => Some(*deadline),
-            State::Up { heartbeat, drain, .. } => {
-                let beat = heartbeat.deadline();
-                Some(drain.map_or(beat, |drain| drain.min(beat)))
+            State::Up { heartbeat, drain, token, .. } => {
+                [Some(heartbeat.deadline()), *drain, *token].into_iter().flatten().min()
             }
             State::Closing => None,
         }
@@ -109,6 +108,9 @@ impl AgentEnd {
             State::Up { drain: Some(drain), .. } if now >= *drain => {
                 self.backoff.reset();
                 self.close(DisconnectReason::Drained, now);
+            }
+            State::Up { token: Some(end), .. } if now >= *end => {
+                self.close(DisconnectReason::TokenStale, now);
             }
             State::Up { heartbeat, .. } => heartbeat.handle_timeout(now),
             // Waiting ends in `poll_action`.

@@ -4,6 +4,7 @@
 
 use cortex_model::Tick;
 use cortex_model::limits::enrol::{RIVALRY_RETURNS, RIVALRY_WINDOW_MS, RIVALS_KEPT};
+use cortex_model::proto::Seat;
 use std::collections::VecDeque;
 
 /// A connection, as its hello describes it.
@@ -32,8 +33,8 @@ pub enum Standing {
     Ghost,
 }
 
-/// The connections of one node. Every gateway has its own view, fed with all that it hears of.
-#[derive(Clone, Debug, Default)]
+/// The connections of one node, wherever they end. Times are of a clock that all gateways share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rivals {
     counts: Option<Rival>,
     /// Sessions that were thrown out by another session, oldest first.
@@ -68,6 +69,42 @@ impl Rivals {
         Standing::Counts { clone }
     }
 
+    /// What was kept of a node's connections. More than is remembered is cut off at the old end.
+    #[must_use]
+    pub fn of_seat(seat: &Seat) -> Rivals {
+        let newest = |all: usize, kept: usize| all.saturating_sub(kept);
+        let thrown = newest(seat.thrown_out.len(), RIVALS_KEPT);
+        let returns = newest(seat.returned_at_ms.len(), RIVALRY_RETURNS);
+        Rivals {
+            counts: (!seat.session.is_empty()).then(|| Rival {
+                session: seat.session.clone(),
+                generation: seat.generation,
+                incarnation: seat.incarnation.clone(),
+                address: seat.address.clone(),
+            }),
+            thrown_out: seat.thrown_out.iter().skip(thrown).cloned().collect(),
+            returns: seat.returned_at_ms.iter().skip(returns).copied().map(Tick).collect(),
+            said: (seat.suspected_at_ms != 0).then_some(Tick(seat.suspected_at_ms)),
+        }
+    }
+
+    /// The same, to be kept: the connection that counts ends at this gateway.
+    #[must_use]
+    pub fn to_seat(&self, gateway: &str) -> Seat {
+        let Rival { session, generation, incarnation, address } =
+            self.counts.clone().unwrap_or_default();
+        Seat {
+            gateway: gateway.to_owned(),
+            session,
+            generation,
+            incarnation,
+            address,
+            thrown_out: self.thrown_out.iter().cloned().collect(),
+            returned_at_ms: self.returns.iter().map(|at| at.0).collect(),
+            suspected_at_ms: self.said.map_or(0, |at| at.0),
+        }
+    }
+
     /// Whether this connection is the one that counts.
     #[must_use]
     pub fn counts(&self, session: &str, generation: u64) -> bool {
@@ -100,11 +137,15 @@ mod tests {
         Rival { session: session.into(), generation, ..Rival::default() }
     }
 
-    /// Runs hellos, each a session, a generation and a time in seconds; `-` is a ghost, `+` counts, `!` names a clone.
+    /// Runs hellos, each a session, a generation and a time in seconds; `-` is a ghost, `+` counts, `!` names a clone. Each
+    /// comes to another gateway, which knows only what was kept.
     fn verdicts(hellos: &[(&str, u64, u64)]) -> String {
-        let mut rivals = Rivals::default();
+        let mut kept = Seat::default();
         let verdict = |(session, generation, at): &(&str, u64, u64)| {
+            let mut rivals = Rivals::of_seat(&kept);
             let standing = rivals.hello(rival(session, *generation), Tick(at * 1_000));
+            kept = rivals.to_seat("g");
+            assert_eq!(Rivals::of_seat(&kept), rivals, "something is not kept");
             match standing {
                 Standing::Counts { clone: None } => '+',
                 Standing::Counts { clone: Some(_) } => '!',
@@ -182,5 +223,11 @@ mod tests {
             rivals.hello(rival(&format!("s{n}"), 1), Tick(n));
         }
         assert!(rivals.thrown_out.len() <= RIVALS_KEPT && rivals.returns.len() <= RIVALRY_RETURNS);
+        let many = (0..99).map(|n| format!("s{n}")).collect();
+        let seat =
+            Seat { thrown_out: many, returned_at_ms: (0..99).collect(), ..rivals.to_seat("g") };
+        let read = Rivals::of_seat(&seat);
+        assert!(read.thrown_out.len() <= RIVALS_KEPT && read.returns.len() <= RIVALRY_RETURNS);
+        assert_eq!(read.thrown_out.back().map(String::as_str), Some("s98"), "the newest are kept");
     }
 }

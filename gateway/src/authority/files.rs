@@ -77,7 +77,8 @@ pub fn load(dir: &Path) -> Result<Authority, Fault> {
     }
     let cross = optional(&dir.join("ca-cross.pem"))?.pop();
     let older = optional(&dir.join("ca-older.pem"))?;
-    Ok(Authority { trust_domain, ca_key, ca, cross, older, signers })
+    let ca_name = super::x509::name_of(&ca);
+    Ok(Authority { trust_domain, ca_key, ca, ca_name, cross, older, signers })
 }
 
 /// Makes a new CA. What the old one signed stays good until it runs out; the new one is also signed by the old one, so that

@@ -31,6 +31,8 @@ pub struct Authority {
     trust_domain: String,
     ca_key: KeyPair,
     ca: CertificateDer<'static>,
+    /// Hash of its name, as in the certificates it signs.
+    ca_name: Option<Digest>,
     cross: Option<CertificateDer<'static>>,
     older: Vec<CertificateDer<'static>>,
     /// Newest first; never empty.
@@ -64,6 +66,11 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
         Digest::of(&self.ca)
+    }
+
+    /// Whether the CA that signs now signed a certificate, and not one before it.
+    pub(crate) fn is_newest(&self, issued: &PeerCertificate) -> bool {
+        self.ca_name == Some(issued.issuer)
     }
 
     /// The certificates a client may be led to: the CA's, and those before it.

@@ -13,6 +13,8 @@ pub(crate) struct PeerCertificate {
     pub(crate) name: NodeName,
     /// Hash of its key's SubjectPublicKeyInfo.
     pub(crate) key: Digest,
+    /// Hash of its issuer's name.
+    pub(crate) issuer: Digest,
     /// Hash of the certificate.
     pub(crate) sha256: Digest,
     /// The end of its life.
@@ -29,6 +31,7 @@ impl PeerCertificate {
         uris.is_empty().then(|| PeerCertificate {
             name,
             key: Digest::of(certificate.public_key().raw),
+            issuer: Digest::of(certificate.issuer().as_raw()),
             sha256: Digest::of(der),
             not_after: UnixMillis(seconds.saturating_mul(1_000)),
         })
@@ -70,6 +73,12 @@ pub(crate) fn signed_by_one_of<'a>(
         return Ok(());
     }
     Err(Fault::new(Code::BadProof, "the certificate is not of this deployment"))
+}
+
+/// Hash of a CA's name, as in what it issues.
+pub(super) fn name_of(ca: &[u8]) -> Option<Digest> {
+    let (_, certificate) = X509Certificate::from_der(ca).ok()?;
+    Some(Digest::of(certificate.subject().as_raw()))
 }
 
 /// The trust domain in a CA's certificate, if that is for this key.

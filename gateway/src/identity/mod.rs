@@ -171,6 +171,16 @@ impl Identity {
         checked.map_err(|fault| self.failed(agent.peer.address.ip(), None, fault))
     }
 
+    /// Changes when another CA signs certificates.
+    pub(crate) fn ca(&self) -> tokio::sync::watch::Receiver<Digest> {
+        self.keys.ca()
+    }
+
+    /// Whether the node of this connection should get a certificate of the CA that signs now.
+    pub(crate) fn should_renew(&self, agent: &Principal) -> bool {
+        agent.certificate().is_some_and(|shown| !self.keys.authority().is_newest(shown))
+    }
+
     /// Why what rested on this credential was ended.
     pub(crate) fn why_ended(&self, principal: &Principal) -> Fault {
         match self.node(principal.role, &principal.peer) {

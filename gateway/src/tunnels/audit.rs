@@ -78,6 +78,7 @@ impl Connection {
                     AuditUp::Openings(openings) => Ask::Openings(openings),
                     AuditUp::Evidence(evidence) => Ask::Evidence(evidence),
                 };
+                shared.seats.may_act().await;
                 let answer = shared.audits.ask(&workspace, &node, &log, body).await;
                 if answer.is_err() && matches!(said, AuditUp::Hello(_)) {
                     tokio::time::sleep(Duration::from_millis(AUDIT_NO_MIRROR_RETRY_MS.into()))

@@ -6,11 +6,14 @@ use super::Shared;
 use super::audit::{self, Relay};
 use super::flow::Flow;
 use super::offers::Waiting;
+use super::seats::{Seat, Taken};
 use crate::identity::Principal;
 use cortex_log::{LogError, Message, MessageStream, Rev};
 use cortex_model::ids::SessionId;
 use cortex_model::limits::OFFER_TIMEOUT_MS;
+use cortex_model::limits::enrol::{RENEW_NOW_PER_NODE_MS, RENEW_NOW_RANGE_MS};
 use cortex_model::proto as pb;
+use cortex_model::registry::Digest;
 use cortex_model::{AttemptKey, Code, Fault, Incarnation, NodeId, Outcome, Tick, Workspace};
 use cortex_tunnel::{AckMode, GatewayAction, GatewayEnd};
 use futures::StreamExt;
@@ -21,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -34,7 +37,7 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Something slow that ended.
 pub(super) enum Done {
     /// The node was looked up and its subject is listened to.
-    Known(Result<super::peer::LookedUp, Fault>),
+    Known(Box<Result<super::peer::LookedUp, Fault>>),
     Started {
         offer_id: u64,
         result: Result<Rev, LogError>,
@@ -84,7 +87,10 @@ pub(super) struct Peer {
     pub(super) last_seen_ms: u64,
     /// It said that it goes away.
     pub(super) leaving: bool,
-    pub(super) superseded: CancellationToken,
+    /// Its place among the node's connections.
+    pub(super) seat: Seat,
+    /// What came of taking the node's seat; none before the welcome.
+    pub(super) taken: Option<Taken>,
     /// As last told to the agent and to schedulers.
     pub(super) audit_standing: i32,
     /// Its audit bars it from work.
@@ -106,8 +112,8 @@ pub(super) struct Connection {
     pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) next_id: u64,
     pub(super) relay: Relay,
-    /// Its node may not work any more.
-    cut: bool,
+    /// Changes when another CA signs.
+    ca: watch::Receiver<Digest>,
 }
 
 impl Connection {
@@ -117,6 +123,7 @@ impl Connection {
         out: mpsc::Sender<Box<pb::GatewayFrame>>,
     ) -> Connection {
         let mut end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
+        let ca = shared.identity.ca();
         let token_end = principal.expires_at.unwrap_or_default();
         end.set_token_end(token_end, shared.tick(), crate::clock::now());
         Connection {
@@ -133,7 +140,7 @@ impl Connection {
             work: FuturesUnordered::new(),
             next_id: 0,
             relay: Relay::default(),
-            cut: false,
+            ca,
         }
     }
 
@@ -142,13 +149,16 @@ impl Connection {
         metrics::gauge!("cortex_tunnels").increment(1.0);
         let why = self.drive(&mut inbound).await;
         metrics::gauge!("cortex_tunnels").decrement(1.0);
-        if let Some(mut peer) = self.peer.take() {
-            tracing::info!(node = %peer.node, session = %peer.session, reason = why, "tunnel ended");
-            peer.last_seen_ms = crate::clock::now().0;
-            let p = peer.tell();
-            self.shared.leave(&p.workspace, &p.node, &p.session);
-            self.shared.nodes.gone(&p.workspace, &p.node, &p.session, p.generation);
-            self.shared.nodes.remember(&p).await;
+        // Nothing of it goes on, and only then the next connection does.
+        self.work.clear();
+        let Some(mut peer) = self.peer.take() else { return };
+        tracing::info!(node = %peer.node, session = %peer.session, reason = why, "tunnel ended");
+        peer.last_seen_ms = crate::clock::now().0;
+        let p = peer.tell();
+        peer.seat.leave(&p.incarnation, &peer.journal);
+        self.shared.nodes.gone(&p.workspace, &p.node, &p.session, p.generation);
+        if let Some(taken) = peer.taken {
+            self.shared.seats.keep(taken, &p).await;
         }
     }
 
@@ -161,6 +171,13 @@ impl Connection {
         let mut superseded = CancellationToken::new();
         let mut draining = false;
         loop {
+            if superseded.is_cancelled() {
+                let text = "a newer connection of the same node took over";
+                return self.dismiss(&Fault::new(Code::Superseded, text));
+            }
+            if ended.is_cancelled() {
+                return self.dismiss(&self.shared.identity.why_ended(&self.principal));
+            }
             while let Some(action) = self.end.poll_action() {
                 if let ControlFlow::Break(why) = self.act(action) {
                     return why;
@@ -168,7 +185,7 @@ impl Connection {
             }
             self.fill();
             if let Some(peer) = &self.peer {
-                superseded = peer.superseded.clone();
+                superseded = peer.seat.superseded.clone();
             }
             let Some(deadline) = self.end.poll_timeout().map(|t| self.shared.instant(t)) else {
                 return "closed";
@@ -191,15 +208,9 @@ impl Connection {
                     Err(_) => return "the transport is gone",
                 },
                 () = timer.as_mut() => self.tick(),
-                () = superseded.cancelled() => {
-                    let fault = Fault::new(Code::Superseded, "a newer connection of the same node took over");
-                    self.end.refuse((&fault).into(), 0);
-                }
-                () = ended.cancelled(), if !self.cut => {
-                    self.cut = true;
-                    let fault = self.shared.identity.why_ended(&self.principal);
-                    self.end.refuse((&fault).into(), 0);
-                }
+                Ok(()) = self.ca.changed() => self.ask_to_renew(),
+                () = superseded.cancelled() => {}
+                () = ended.cancelled() => {}
                 () = stop.cancelled(), if !draining => {
                     draining = true;
                     let grace = self.shared.config.drain_grace.as_millis();
@@ -207,6 +218,19 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// The connection may do nothing any more: of what it was about to do, only the reason is still said.
+    fn dismiss(&mut self, fault: &Fault) -> &'static str {
+        self.end.refuse(fault.into(), 0);
+        while let Some(action) = self.end.poll_action() {
+            if let close @ GatewayAction::Close { .. } = action
+                && self.act(close).is_break()
+            {
+                break;
+            }
+        }
+        "dismissed"
     }
 
     fn now(&self) -> Tick {
@@ -226,6 +250,16 @@ impl Connection {
         let now = self.now();
         if let Err(e) = self.end.handle_frame(frame, now) {
             tracing::warn!(node = self.node_name(), error = %e, "the agent broke the protocol");
+        }
+    }
+
+    /// Asks the node for a certificate of the CA that signs now, unless it has one.
+    pub(super) fn ask_to_renew(&mut self) {
+        if self.end.is_up() && self.shared.identity.should_renew(&self.principal) {
+            let nodes = u64::try_from(self.shared.nodes.connected()).unwrap_or(u64::MAX);
+            let (least, most) = RENEW_NOW_RANGE_MS;
+            let within = nodes.saturating_mul(RENEW_NOW_PER_NODE_MS).clamp(least, most);
+            self.end.renew_now(u32::try_from(within).unwrap_or(u32::MAX));
         }
     }
 
@@ -306,7 +340,7 @@ impl Connection {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Known(known) => self.known(known),
+            Done::Known(known) => self.known(*known),
             Done::Replied => {}
             Done::Relayed { said, answer } => self.relayed(*said, *answer),
             Done::GreetMirror => self.greet_mirror(),
@@ -368,7 +402,6 @@ impl Connection {
     }
 }
 
-/// The instant of a wall time, which may jump later without harm.
 /// The next message of a stream that may not be there yet.
 async fn next(requests: &mut Option<MessageStream>) -> Option<Message> {
     match requests {

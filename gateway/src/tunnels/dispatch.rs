@@ -115,7 +115,10 @@ impl Connection {
         let shared = self.shared.clone();
         self.work.push(
             async move {
+                shared.seats.may_act().await;
                 let result = offers::append(&shared.tasks, &key, fence, &commit).await;
+                // The append may have taken long: the node is not told to go if it went elsewhere meanwhile.
+                shared.seats.may_act().await;
                 Done::Started { offer_id, result }
             }
             .boxed(),

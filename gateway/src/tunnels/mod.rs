@@ -1,5 +1,4 @@
-//! Agents' tunnels: one task per connection drives the pure machine of `cortex-tunnel`. Which connection of a
-//! node counts is kept here; it never decides about a task.
+//! Agents' tunnels: one task per connection drives the pure machine of `cortex-tunnel`. It never decides about a task.
 
 mod audit;
 mod connection;
@@ -8,6 +7,10 @@ mod flow;
 mod offers;
 mod peer;
 mod reports;
+mod seats;
+mod takeover;
+
+pub(crate) use seats::{NODES_BUCKET, Seats};
 
 use crate::audit::Audits;
 use crate::config::Config;
@@ -18,13 +21,11 @@ use crate::status::status;
 use crate::tasks::Tasks;
 use cortex_log::EventLog;
 use cortex_model::contract::v1::agent_gateway_server::AgentGateway;
-use cortex_model::limits::enrol::SEATS_KEPT;
 use cortex_model::proto as pb;
 use cortex_model::{Code, Fault, Tick};
-use cortex_tunnel::{GatewayConfig, Rival, Rivals, Standing};
-use std::collections::HashMap;
+use cortex_tunnel::GatewayConfig;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -53,6 +54,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
@@ -66,13 +68,12 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) audits: Arc<Audits>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: Arc<Config>,
     pub(crate) tunnel: Arc<GatewayConfig>,
     pub(crate) stop: CancellationToken,
-    /// Who may act for a node, by workspace and node.
-    seats: Mutex<HashMap<(String, String), Seat>>,
     started: Instant,
 }
 
@@ -86,61 +87,6 @@ impl Shared {
     pub(crate) fn instant(&self, tick: Tick) -> Instant {
         self.started + std::time::Duration::from_millis(tick.0)
     }
-
-    /// Makes this connection the one that counts for its node, and ends the one before. Also says when two machines seem to
-    /// have the node's key.
-    ///
-    /// # Errors
-    /// `CX-0303` when the session has a newer connection already.
-    pub(crate) fn take_over(
-        &self,
-        workspace: &str,
-        node: &str,
-        session: &str,
-        rival: Rival,
-    ) -> Result<Taken, Fault> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if seats.len() >= SEATS_KEPT {
-            seats.retain(|_, seat| seat.taken.is_some());
-        }
-        let seat = seats.entry((workspace.to_owned(), node.to_owned())).or_default();
-        let Standing::Counts { clone } = seat.rivals.hello(rival, self.tick()) else {
-            let text = "the session has a newer connection already";
-            return Err(Fault::new(Code::Superseded, text));
-        };
-        let superseded = CancellationToken::new();
-        if let Some((_, before)) = seat.taken.replace((session.to_owned(), superseded.clone())) {
-            before.cancel();
-        }
-        Ok(Taken { superseded, clone })
-    }
-
-    /// A connection has ended. What is known of its session stays: an older connection of it is still a ghost.
-    pub(crate) fn leave(&self, workspace: &str, node: &str, session: &str) {
-        let key = (workspace.to_owned(), node.to_owned());
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seat) = seats.get_mut(&key)
-            && seat.taken.as_ref().is_some_and(|(s, _)| s == session)
-        {
-            seat.taken = None;
-        }
-    }
-}
-
-/// A connection that counts.
-pub(crate) struct Taken {
-    /// Cancelled when another one does.
-    pub(crate) superseded: CancellationToken,
-    /// Two sessions that look like one key on two machines.
-    pub(crate) clone: Option<Box<[Rival; 2]>>,
-}
-
-/// What is known of a node's connections here.
-#[derive(Default)]
-struct Seat {
-    rivals: Rivals,
-    /// The connection that counts, while it stands, and how it is ended.
-    taken: Option<(String, CancellationToken)>,
 }
 
 /// Serves `cortex.v1.AgentGateway`.
@@ -153,8 +99,18 @@ impl Tunnels {
     /// No connection yet.
     #[must_use]
     pub(crate) fn new(parts: Parts) -> Tunnels {
-        let Parts { identity, registry, tasks, nodes, audits, log, config, stop, connections } =
-            parts;
+        let Parts {
+            identity,
+            registry,
+            tasks,
+            nodes,
+            seats,
+            audits,
+            log,
+            config,
+            stop,
+            connections,
+        } = parts;
         let tunnel = GatewayConfig {
             heartbeat_ms: config.heartbeat_ms,
             dead_after_ms: config.dead_after_ms,
@@ -166,12 +122,12 @@ impl Tunnels {
             registry,
             tasks,
             nodes,
+            seats,
             audits,
             log,
             config,
             tunnel: Arc::new(tunnel),
             stop,
-            seats: Mutex::default(),
             started: Instant::now(),
         };
         Tunnels { shared: Arc::new(shared), connections }

@@ -1,10 +1,10 @@
 //! Who is at the other end of a connection, and what it says of itself. It trusts the layer that let the call in for the
 //! workspace, and nothing else.
 
+use super::Shared;
 use super::connection::{Connection, Done, Peer};
-use super::{Shared, Taken};
+use super::seats::Taken;
 use crate::audit::Standing;
-use crate::nodes::NODES_BUCKET;
 use cortex_log::{LogError, MessageStream};
 use cortex_model::ids::SessionId;
 use cortex_model::proto as pb;
@@ -12,25 +12,28 @@ use cortex_model::registry::{CloneSuspected, Record};
 use cortex_model::{Code, Fault, Incarnation, NodeId};
 use cortex_tunnel::Rival;
 use futures::FutureExt;
-use prost::Message as _;
 use std::sync::Arc;
 
 impl Connection {
     pub(super) fn hello(&mut self, hello: pb::Hello) {
         match self.peer_of(hello) {
-            Ok(peer) => {
-                let subject = format!("cx.n.{}.{}.{}", self.workspace, peer.node, peer.session);
-                let shared = self.shared.clone();
-                let key = format!("{}.{}", self.workspace, peer.node);
-                let incarnation = peer.incarnation.to_string();
+            Ok((mut peer, rival)) => {
+                let (shared, presence) = (self.shared.clone(), peer.tell());
+                let (key, id) = (peer.seat.key.clone(), peer.seat.id);
                 self.peer = Some(peer);
-                self.work.push(async move { Done::Known(look_up(&shared, &subject, &key, &incarnation).await) }.boxed());
+                self.work.push(
+                    async move {
+                        let known = look_up(&shared, &key, id, &presence, rival).await;
+                        Done::Known(Box::new(known))
+                    }
+                    .boxed(),
+                );
             }
             Err(fault) => self.end.refuse((&fault).into(), 0),
         }
     }
 
-    pub(super) fn peer_of(&mut self, h: pb::Hello) -> Result<Peer, Fault> {
+    fn peer_of(&mut self, h: pb::Hello) -> Result<(Peer, Rival), Fault> {
         let node = NodeId::parse(&h.node)?;
         let certified = self.principal.certificate().map(|c| &c.name.node);
         if certified != Some(&node) {
@@ -46,12 +49,7 @@ impl Connection {
             incarnation: h.incarnation.clone(),
             address: self.principal.address().to_string(),
         };
-        let workspace = self.workspace.as_str();
-        let taken = self.shared.take_over(workspace, node.as_str(), session.as_str(), rival);
-        let Taken { superseded, clone } = taken?;
-        if let Some(both) = clone {
-            self.suspect(&node, &both);
-        }
+        let seat = self.shared.seats.enter(&format!("{}.{node}", self.workspace));
         let now = crate::clock::now().0;
         let mut presence = pb::NodePresence {
             workspace: self.workspace.to_string(),
@@ -66,8 +64,9 @@ impl Connection {
             agent_version: h.agent_version,
             connected_at_ms: now,
             last_seen_ms: now,
+            seat: None,
         };
-        Ok(Peer {
+        let peer = Peer {
             node,
             incarnation,
             session,
@@ -79,8 +78,10 @@ impl Connection {
             audit_standing: 0,
             barred: false,
             told: Arc::new(presence),
-            superseded,
-        })
+            seat,
+            taken: None,
+        };
+        Ok((peer, rival))
     }
 
     /// Records that the node's key is probably on two machines.
@@ -115,39 +116,35 @@ impl Connection {
         manifest
     }
 
-    /// Welcomes the agent once offers for it are listened to.
+    /// Welcomes the agent once it has its node's seat and offers for it are listened to.
     pub(super) fn known(&mut self, known: Result<LookedUp, Fault>) {
+        let LookedUp { requests, taken, standing } = match known {
+            Ok(known) => known,
+            Err(fault) => return self.end.refuse((&fault).into(), 0),
+        };
         let Some(peer) = &mut self.peer else { return };
-        match known {
-            Ok(LookedUp { requests, journal_seen, standing }) => {
-                if peer.journal.size < journal_seen {
-                    tracing::error!(node = %peer.node, has = peer.journal.size, seen = journal_seen,
-                        "the node's journal is shorter than it was: it was rolled back or its disk lost data");
-                    // Its word that something never started is not taken until it has grown again.
-                    peer.journal.size = journal_seen;
-                }
-                peer.audit_standing = standing.borrow().standing;
-                self.stands(standing);
-                let barred = self.relay.barred().is_some();
-                let Some(peer) = &mut self.peer else { return };
-                peer.barred = barred;
-                self.requests = Some(requests);
-                let now = self.shared.tick();
-                if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
-                    let presence = peer.tell();
-                    tracing::info!(node = %presence.node, session = %presence.session, agent = presence.agent_version, "tunnel up");
-                    self.shared.nodes.changed(presence.clone());
-                    let shared = self.shared.clone();
-                    self.work.push(
-                        async move {
-                            shared.nodes.remember(&presence).await;
-                            Done::Replied
-                        }
-                        .boxed(),
-                    );
-                }
-            }
-            Err(fault) => self.end.refuse((&fault).into(), 0),
+        if peer.journal.size < taken.journal.size {
+            tracing::error!(node = %peer.node, has = peer.journal.size, seen = taken.journal.size,
+                "the node's journal is shorter than it was: it was rolled back or its disk lost data");
+        }
+        peer.journal = taken.journal.clone();
+        peer.audit_standing = standing.borrow().standing;
+        let (node, clone) = (peer.node.clone(), taken.clone.clone());
+        peer.taken = Some(taken);
+        if let Some(both) = clone {
+            self.suspect(&node, &both);
+        }
+        self.stands(standing);
+        let barred = self.relay.barred().is_some();
+        let Some(peer) = &mut self.peer else { return };
+        peer.barred = barred;
+        self.requests = Some(requests);
+        let now = self.shared.tick();
+        if self.end.accept(self.workspace.as_str(), now, crate::clock::now()) {
+            let presence = peer.tell();
+            tracing::info!(node = %presence.node, session = %presence.session, agent = presence.agent_version, "tunnel up");
+            self.shared.nodes.changed(presence);
+            self.ask_to_renew();
         }
     }
 
@@ -210,25 +207,29 @@ impl Peer {
 /// What is known of a node before it is welcomed.
 pub(super) struct LookedUp {
     requests: MessageStream,
-    /// How long its journal was when last seen.
-    journal_seen: u64,
+    taken: Taken,
     standing: Standing,
 }
 
-/// Listens for offers and looks up how long the node's journal has been.
+/// Takes the node's seat, listens for offers and looks up how its audit stands.
 async fn look_up(
     shared: &Shared,
-    subject: &str,
     key: &str,
-    incarnation: &str,
+    id: u64,
+    presence: &pb::NodePresence,
+    rival: Rival,
 ) -> Result<LookedUp, Fault> {
     let fault = |e: LogError| crate::status::log_fault(&e);
-    let requests = shared.log.subscribe(subject).await.map_err(fault)?;
-    let known = shared.log.kv_get(NODES_BUCKET, key).await.map_err(fault)?;
-    let known = known.and_then(|e| pb::NodePresence::decode(e.value).ok());
-    let same_life = known.filter(|p| p.incarnation == incarnation);
-    let journal_seen = same_life.and_then(|p| p.journal).map_or(0, |j| j.size);
-    let (workspace, node) = key.split_once('.').unwrap_or_default();
-    let standing = shared.audits.standing(workspace, node).await.map_err(fault)?;
-    Ok(LookedUp { requests, journal_seen, standing })
+    let (workspace, node) = (presence.workspace.as_str(), presence.node.as_str());
+    let subject = format!("cx.n.{workspace}.{node}.{}", presence.session);
+    let (taken, requests, standing) = tokio::join!(
+        shared.seats.take(key, id, presence, rival),
+        shared.log.subscribe(&subject),
+        shared.audits.standing(workspace, node),
+    );
+    Ok(LookedUp {
+        requests: requests.map_err(fault)?,
+        standing: standing.map_err(fault)?,
+        taken: taken?,
+    })
 }

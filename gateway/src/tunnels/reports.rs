@@ -57,10 +57,12 @@ impl Connection {
                         Err(fault) => return Done::Doubtful { key, fault },
                     }
                 }
+                shared.seats.may_act().await;
                 let mut result = store_once(shared.log.as_ref(), &key, &chunks).await;
                 while !matches!(result, Ok(_) | Err(LogError::OutputGap { .. })) {
                     tracing::warn!(attempt = %key, ?result, "output was not stored; trying again");
                     tokio::time::sleep(RETRY).await;
+                    shared.seats.may_act().await;
                     result = store_once(shared.log.as_ref(), &key, &chunks).await;
                 }
                 Done::Stored { key, bytes, result }
@@ -77,6 +79,7 @@ impl Connection {
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;
                 }
+                shared.seats.may_act().await;
                 let result = ingest::outcome(&shared.tasks, &node, &key, &outcome).await;
                 Done::Finished { key, outcome, after, result }
             }

@@ -10,4 +10,5 @@ mod people;
 mod revocation;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover;
 mod tunnel_tokens;

@@ -1,5 +1,10 @@
 //! Gateways of one deployment on one log, and clients of every kind. It asserts nothing about the product.
 
+pub(crate) mod cut;
+mod tunnel;
+
+pub(crate) use tunnel::Tunnel;
+
 use cortex_agent::dial::{self, Trust};
 use cortex_gateway::authority::{self, Authority};
 use cortex_gateway::{Config, Gateway, Issuers, Keys, Registrar};
@@ -9,12 +14,9 @@ use cortex_model::proto as pb;
 use cortex_model::registry::Digest;
 use cortex_model::{Code, UnixMillis};
 use cortex_proto::v1::access_client::AccessClient;
-use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
 use cortex_proto::v1::cortex_client::CortexClient;
 use cortex_proto::v1::node_identity_client::NodeIdentityClient;
 use hyper_util::rt::TokioIo;
-use pb::agent_frame::Body as Up;
-use pb::gateway_frame::Body as Down;
 use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -25,9 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
@@ -66,33 +66,49 @@ impl Site {
 
     /// So many gateways that accept tokens of outside issuers.
     pub(crate) async fn with_issuers(gateways: usize, issuers: Option<&str>) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("authority");
-        authority::init(&path, "test.example", now()).unwrap();
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(4));
-        let stop = CancellationToken::new();
-        let keys = Keys::open(path.clone(), names()).unwrap();
-        let registrar = Registrar::new(log.clone(), keys.authority(), "test");
-        let root = registrar.root_token(None, 3_600_000).await.unwrap().unwrap().reveal();
-        let mut site = Site { log, authority: path, addresses: Vec::new(), root, stop, _dir: dir };
+        let mut site = Site::prepare(log.clone()).await;
         for n in 0..gateways {
             let file = issuers.map(|text| {
                 let file = site.authority.join("../issuers.toml");
                 std::fs::write(&file, text).unwrap();
                 Issuers::read(&file).unwrap()
             });
-            site.gateway(&format!("g{n}"), file).await;
+            site.gateway(&format!("g{n}"), log.clone(), file).await;
         }
         site
     }
 
-    async fn gateway(&mut self, name: &str, issuers: Option<Issuers>) {
+    /// A gateway for each way to the same log.
+    pub(crate) async fn on<const N: usize>(
+        ways: [Arc<dyn EventLog>; N],
+        log: Arc<dyn EventLog>,
+    ) -> Site {
+        let mut site = Site::prepare(log).await;
+        for (n, way) in ways.into_iter().enumerate() {
+            site.gateway(&format!("g{n}"), way, None).await;
+        }
+        site
+    }
+
+    async fn prepare(log: Arc<dyn EventLog>) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authority");
+        authority::init(&path, "test.example", now()).unwrap();
+        let stop = CancellationToken::new();
+        let keys = Keys::open(path.clone(), names(), None).unwrap();
+        let registrar = Registrar::new(log.clone(), keys.authority(), "test");
+        let root = registrar.root_token(None, 3_600_000).await.unwrap().unwrap().reveal();
+        Site { log, authority: path, addresses: Vec::new(), root, stop, _dir: dir }
+    }
+
+    async fn gateway(&mut self, name: &str, log: Arc<dyn EventLog>, issuers: Option<Issuers>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.addresses.push(listener.local_addr().unwrap());
         let gateway = Gateway {
-            log: self.log.clone(),
+            log,
             config: Config::named(name),
-            keys: Keys::open(self.authority.clone(), names()).unwrap(),
+            keys: Keys::open(self.authority.clone(), names(), None).unwrap(),
             issuers: issuers.unwrap_or_default(),
             backup: None,
             metrics: None,
@@ -285,6 +301,19 @@ impl Node {
         let channel = self.channel(site, gateway).await.unwrap();
         Tunnel::open(channel, &self.name, token).await
     }
+
+    /// The same as a session's connection of some generation.
+    pub(crate) async fn tunnel_as(
+        &self,
+        site: &Site,
+        gateway: usize,
+        session: &str,
+        generation: u64,
+    ) -> Result<Tunnel, Status> {
+        let token = self.mint(site, gateway).await?;
+        let channel = self.channel(site, gateway).await.unwrap();
+        Tunnel::open_as(channel, &self.name, Some(&token), session, generation).await
+    }
 }
 
 /// A channel over TLS with these roots, and with a certificate.
@@ -318,89 +347,6 @@ pub(crate) async fn channel(
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect_with_connector(dial).await.map_err(|e| format!("{e:?}"))
-}
-
-/// An open tunnel.
-pub(crate) struct Tunnel {
-    pub(crate) up: mpsc::Sender<pb::AgentFrame>,
-    pub(crate) down: Streaming<pb::GatewayFrame>,
-}
-
-impl Tunnel {
-    /// Makes the call and says hello.
-    pub(crate) async fn open(
-        channel: Channel,
-        node: &str,
-        token: Option<&str>,
-    ) -> Result<Tunnel, Status> {
-        let (up, frames) = mpsc::channel(16);
-        let hello = pb::Hello {
-            min_version: 1,
-            max_version: 1,
-            node: node.to_owned(),
-            incarnation: "0".repeat(32),
-            session: uuid::Uuid::new_v4().to_string(),
-            generation: 1,
-            manifest: Some(pb::Manifest::default()),
-            slots: 1,
-            slots_free: 1,
-            ..Default::default()
-        };
-        up.send(pb::AgentFrame { body: Some(Up::Hello(hello)) }).await.unwrap();
-        let mut request = Request::new(ReceiverStream::new(frames));
-        if let Some(token) = token {
-            let value = format!("Bearer {token}").parse().unwrap();
-            request.metadata_mut().insert("authorization", value);
-        }
-        let down = AgentGatewayClient::new(channel).connect(request).await?.into_inner();
-        Ok(Tunnel { up, down })
-    }
-
-    /// The next frame that is no heartbeat; none at the end.
-    pub(crate) async fn next(&mut self) -> Option<Down> {
-        let frame = async {
-            loop {
-                let body = self.down.message().await.ok()??.body?;
-                if !matches!(body, Down::Heartbeat(_)) {
-                    return Some(body);
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, frame).await.expect("a frame or the end")
-    }
-
-    /// Waits for the welcome.
-    pub(crate) async fn welcomed(mut self) -> (Tunnel, pb::Welcome) {
-        match self.next().await {
-            Some(Down::Welcome(welcome)) => (self, welcome),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Sends heartbeats from now on, so that silence does not end it.
-    pub(crate) fn beat(&self) {
-        let up = self.up.clone();
-        tokio::spawn(async move {
-            for seq in 1.. {
-                let beat = pb::AgentHeartbeat { seq, slots: 1, slots_free: 1, journal: None };
-                if up.send(pb::AgentFrame { body: Some(Up::Heartbeat(beat)) }).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
-    }
-
-    /// Waits for the refusal and returns its code.
-    pub(crate) async fn refused(&mut self) -> String {
-        loop {
-            match self.next().await {
-                Some(Down::Refuse(refuse)) => return refuse.error.unwrap_or_default().code,
-                Some(_) => {}
-                None => return "the end".to_owned(),
-            }
-        }
-    }
 }
 
 /// The code of a refusal.

@@ -4555,6 +4555,86 @@ pub struct NodePresence {
     /// When something last came from it, by the gateway's clock, Unix milliseconds.
     #[prost(uint64, tag = "12")]
     pub last_seen_ms: u64,
+    /// Whose connection counts. Only in what is kept of the node (bucket CX_NODES), not in what gateways announce.
+    #[prost(message, optional, tag = "13")]
+    pub seat: ::core::option::Option<Seat>,
+}
+/// Which connection of a node counts. It is kept with the node and changed only at the revision that was read, so that of
+/// two gateways that take it at the same time one is the later one; everybody else's connection is a ghost from then on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Seat {
+    /// Where the connection ends; empty when it is over.
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    /// The session of the agent's process (UUID).
+    #[prost(string, tag = "2")]
+    pub session: ::prost::alloc::string::String,
+    /// Count of that session's connections; a lower one is a ghost.
+    #[prost(uint64, tag = "3")]
+    pub generation: u64,
+    /// The life of the journal it showed (32 hex digits).
+    #[prost(string, tag = "4")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// Where it came from; for people.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// Sessions that were thrown out by another session, oldest first.
+    #[prost(string, repeated, tag = "6")]
+    pub thrown_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When sessions came back after that, by gateways' clocks, Unix milliseconds, oldest first.
+    #[prost(uint64, repeated, tag = "7")]
+    pub returned_at_ms: ::prost::alloc::vec::Vec<u64>,
+    /// When a clone was last suspected, Unix milliseconds; 0 is never.
+    #[prost(uint64, tag = "8")]
+    pub suspected_at_ms: u64,
+}
+/// What is asked of a gateway.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GatewayRequest {
+    #[prost(oneof = "gateway_request::Body", tags = "1, 2")]
+    pub body: ::core::option::Option<gateway_request::Body>,
+}
+/// Nested message and enum types in `GatewayRequest`.
+pub mod gateway_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        SeatTaken(super::SeatTaken),
+        #[prost(message, tag = "2")]
+        Pulse(super::Pulse),
+    }
+}
+/// A node's seat was taken elsewhere: the gateway ends its older connections of the node, and answers when nothing of them is
+/// left that could still act.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeatTaken {
+    /// Workspace of the node.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The node.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Revision at which the seat was taken; connections that took it at a lower one are ghosts.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+/// The answer to SeatTaken.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeatLeft {
+    /// Newest entry of the node's journal that was heard of through the connections that ended.
+    #[prost(message, optional, tag = "1")]
+    pub journal: ::core::option::Option<JournalHead>,
+    /// The life of that journal (32 hex digits).
+    #[prost(string, tag = "2")]
+    pub incarnation: ::prost::alloc::string::String,
+}
+/// A gateway speaks to itself. It acts for its nodes only while such a message came back lately: one that was frozen, or cut off
+/// from the others, does not know whether its nodes have gone elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pulse {
+    /// When it was sent, milliseconds of the sender's own clock since its start.
+    #[prost(uint64, tag = "1")]
+    pub sent_ms: u64,
 }
 /// Says that the gateway lives and how many changes it has announced.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

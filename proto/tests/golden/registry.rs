@@ -1,7 +1,7 @@
 //! Examples of what the log stores for ever about nodes and tokens: a commit with each kind of event.
 
 use crate::examples::{Example, example};
-use crate::values::{INCARNATION, actor};
+use crate::values::{INCARNATION, SESSION, actor};
 use cortex_proto::v1::*;
 use registry_event::Kind;
 use std::collections::BTreeMap;
@@ -10,6 +10,41 @@ const AT: u64 = 1_760_000_000_000;
 const REASON: &str = "sold the laptop";
 
 pub(crate) fn examples() -> Vec<Example> {
+    let mut all = nodes_and_tokens();
+    all.push(example("node-kept", kept()));
+    all
+}
+
+/// What is kept of a node in the bucket `CX_NODES`.
+fn kept() -> NodePresence {
+    let seat = Seat {
+        gateway: "g-1".into(),
+        session: SESSION.into(),
+        generation: 7,
+        incarnation: INCARNATION.into(),
+        address: "192.0.2.7".into(),
+        thrown_out: vec!["0192f3f0-0000-7000-8000-000000000009".into()],
+        returned_at_ms: vec![AT, AT + 5_000],
+        suspected_at_ms: AT + 5_000,
+    };
+    NodePresence {
+        workspace: "default".into(),
+        node: "desk-1".into(),
+        session: format!("{SESSION}-7"),
+        incarnation: INCARNATION.into(),
+        generation: 7,
+        slots: 4,
+        slots_free: 0,
+        manifest: Some(Manifest::default()),
+        journal: Some(JournalHead { size: 12, ..JournalHead::default() }),
+        agent_version: "0.1.0".into(),
+        connected_at_ms: AT,
+        last_seen_ms: AT,
+        seat: Some(seat),
+    }
+}
+
+fn nodes_and_tokens() -> Vec<Example> {
     let (actor, reason) = (Some(actor()), REASON.to_owned());
     let at_ms = AT;
     vec![

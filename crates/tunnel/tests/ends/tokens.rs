@@ -3,9 +3,9 @@
 use super::gateway::{gateway_up, new_gateway};
 use super::*;
 use cortex_model::UnixMillis;
-use cortex_model::proto::{RenewNow, TokenAccepted, TokenShown};
+use cortex_model::proto::{GatewayHeartbeat, RenewNow, TokenAccepted, TokenShown, Welcome};
 use cortex_model::{Code, limits};
-use cortex_tunnel::{CloseReason, GatewayAction, GatewayEnd};
+use cortex_tunnel::{CloseReason, DisconnectReason, GatewayAction, GatewayEnd};
 
 const NOW: Tick = Tick(0);
 
@@ -38,6 +38,46 @@ fn a_token_is_shown_on_an_open_tunnel_only() {
     let mut gateway = new_gateway();
     let shown = Up::TokenShown(TokenShown { token: "a.b.c".into() });
     assert!(gateway.handle_frame(up(shown), NOW).is_err(), "before hello");
+}
+
+/// An agent whose token is good for a minute from tick 0.
+fn agent_with_token() -> AgentEnd {
+    let mut agent = new_agent();
+    agent.connected(HelloState::default(), NOW);
+    let Some(Down::Welcome(welcome)) = welcome(0).body else { panic!("a welcome") };
+    let welcome = Welcome { now_ms: 1_000_000, token_expires_at_ms: 1_060_000, ..welcome };
+    agent.handle_frame(down(Down::Welcome(welcome)), NOW).unwrap();
+    agent
+}
+
+/// The gateway's heartbeats up to a time.
+fn alive(agent: &mut AgentEnd, from_ms: u64, until_ms: u64) {
+    for at in (from_ms..=until_ms).step_by(1_000) {
+        let beat = Down::Heartbeat(GatewayHeartbeat { seq: at, now_ms: 0 });
+        agent.handle_frame(down(beat), Tick(at)).unwrap();
+        agent.handle_timeout(Tick(at));
+    }
+}
+
+#[test]
+fn an_agent_holds_no_tunnel_longer_than_its_token_whatever_the_gateway_does() {
+    let ends = 60_000 + limits::enrol::TOKEN_GRACE_MS;
+    let stale = AgentAction::Disconnect(DisconnectReason::TokenStale);
+    let mut agent = agent_with_token();
+    alive(&mut agent, 0, ends - 1_000);
+    assert!(agent.poll_timeout().is_some_and(|at| at <= Tick(ends)));
+    assert!(!actions(&mut agent, Tick(ends - 1)).contains(&stale));
+    agent.handle_timeout(Tick(ends));
+    assert!(actions(&mut agent, Tick(ends)).contains(&stale));
+    // One that was taken in time moves the end.
+    let mut agent = agent_with_token();
+    alive(&mut agent, 0, 40_000);
+    let accepted = TokenAccepted { expires_at_ms: 1_100_000, now_ms: 1_040_000 };
+    agent.handle_frame(down(Down::TokenAccepted(accepted)), Tick(40_000)).unwrap();
+    alive(&mut agent, 41_000, ends + 39_000);
+    assert!(!actions(&mut agent, Tick(ends + 39_999)).contains(&stale));
+    agent.handle_timeout(Tick(ends + 40_000));
+    assert!(actions(&mut agent, Tick(ends + 40_000)).contains(&stale));
 }
 
 #[test]
