@@ -149,3 +149,55 @@ fn up_makes_a_context_so_that_commands_just_work() {
     server.signal(Signal::TERM);
     server.end().exited(0);
 }
+
+#[test]
+fn tokens_are_listed_without_their_secrets_and_end_when_they_are_revoked() {
+    let up = Up::start();
+    let flags = ["--role", "operator", "--for", "helper", "--kind", "ai", "--model", "vendor/m-1"];
+    let make = [&["token", "create", "user", "--json", "--note", "nightly"], &flags[..]].concat();
+    let made = up.cortex(&make).exited(0).json();
+    let (text, id) = (made["text"].as_str().unwrap(), made["token"]["token_id"].as_str().unwrap());
+    let join =
+        up.cortex(&["token", "create", "node", "--label", "site=b", "--uses", "3", "--json"]);
+    let join = join.exited(0).json()["token"].clone();
+
+    let listed = up.cortex(&["token", "list", "--json"]).exited(0);
+    let secret = text.split('.').nth(3).unwrap();
+    assert!(!listed.out().contains(secret), "{listed:?}");
+    let tokens = listed.json()["tokens"].clone();
+    let find = |id: &str| tokens.as_array().unwrap().iter().find(|t| t["token_id"] == id).cloned();
+    let user = find(id).unwrap();
+    assert_eq!(
+        (&user["state"], &user["kind"], &user["role"]),
+        (&"valid".into(), &"user".into(), &"operator".into())
+    );
+    assert_eq!((&user["note"], &user["created_by"]), (&"nightly".into(), &"cortex-up".into()));
+    let nodes = find(join["token_id"].as_str().unwrap()).unwrap();
+    assert_eq!((&nodes["uses"], &nodes["labels"]["site"]), (&3.into(), &"b".into()));
+    let words = up.cortex(&["token", "list"]).exited(0);
+    let line = words.out().lines().find(|line| line.starts_with(id)).unwrap();
+    assert!(line.contains("valid") && line.contains("operator helper"), "{line}");
+
+    let helper = up.client_dir("helper", &format!("https://{}", up.address()), Some(text));
+    let as_helper =
+        |args: &[&str]| Running::start(cortex(&helper).env_remove("USER").args(args)).end();
+    as_helper(&["task", "list"]).exited(0);
+    let revoked =
+        up.cortex(&["token", "revoke", id, "--reason", "over", "--json"]).exited(0).json();
+    assert_eq!(revoked["state"], "revoked");
+    assert_eq!(
+        up.cortex(&["token", "revoke", id, "--json"]).exited(0).json(),
+        revoked,
+        "twice is fine"
+    );
+    let ended = as_helper(&["task", "list"]).exited(125);
+    assert!(
+        ended.stderr.starts_with("error: CX-0504: ") && ended.stderr.contains("hint"),
+        "{ended:?}"
+    );
+    assert!(!up.cortex(&["token", "list"]).exited(0).out().contains(id));
+    let all = up.cortex(&["token", "list", "--all"]).exited(0);
+    assert!(all.out().lines().any(|l| l.starts_with(id) && l.contains("revoked")), "{all:?}");
+    let denied = up.cortex(&["token", "revoke", "../x"]).exited(125);
+    assert!(denied.stderr.starts_with("error: CX-0518: "), "{denied:?}");
+}

@@ -1,8 +1,8 @@
 //! Join tokens: used, used up, out of time, of another workspace, shown by many at once; and names in requests.
 
-use crate::machine::{Machine, address, join_token, still_serves, url};
+use crate::machine::{Machine, Two, address, join_token, still_serves, url};
 use crate::raw::{Refused, Stranger, block_on, now_s};
-use crate::support::{Nats, Server, wait};
+use crate::support::{Server, wait};
 use std::collections::BTreeSet;
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Refused>) -> Refused {
@@ -109,24 +109,14 @@ fn a_token_that_many_addresses_guess_at_makes_guessers_wait_and_not_its_holder()
 
 #[test]
 fn of_many_machines_at_two_gateways_one_gets_the_single_use() {
-    let home = Server::prepare(&[]);
-    let nats = Nats::start(home.path("nats"));
-    let authority = home.path("authority");
-    home.cortex(&["ca", "init", authority.to_str().unwrap()]).ok();
-    let gateway = || {
-        let mut gateway = Server::prepare(&[]).into_gateway(&nats.url(), &authority);
-        gateway.launch();
-        gateway.until_ready();
-        gateway
-    };
-    let gateways = [gateway(), gateway()];
+    let Two { gateways, authority, .. } = &Two::start();
     for round in 0..3 {
         let token = join_token(&gateways[0], &[]);
         // The second gateway may learn of the token a moment later, and says then that it does not know it.
         let wins: Vec<Result<String, String>> = std::thread::scope(|scope| {
             let one = |n: usize| {
                 let (token, gateway) = (token.as_str(), &gateways[n % 2]);
-                let stranger = Stranger::with_roots(&authority, address(gateway));
+                let stranger = Stranger::with_roots(authority, address(gateway));
                 let id = format!("n{round}-{n}");
                 scope.spawn(move || {
                     let joined = block_on(stranger.join(token, &id));

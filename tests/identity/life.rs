@@ -180,3 +180,29 @@ fn a_node_that_asks_for_certificates_all_the_time_has_to_wait() {
         .collect();
     assert_eq!(codes, ["CX-0516"; 5], "ten at once, then one in ten minutes");
 }
+
+#[test]
+fn a_new_ca_makes_nodes_renew_that_are_connected_and_those_that_come_back_later() {
+    let server = Server::start(&["--no-agent"]);
+    let (mut here, mut away) = (Machine::joined(&server, "m1"), Machine::joined(&server, "m2"));
+    here.launch();
+    here.until_online(&server);
+    let ends = |machine: &Machine| {
+        machine.agent(&["status", "--json"]).ok().json()["not_after_ms"].clone()
+    };
+    let before = [ends(&here), ends(&away)];
+    server.cortex(&["ca", "rotate", "--what", "ca"]).ok();
+    here.until_it_logs("the certificate was renewed");
+    away.launch();
+    away.until_it_logs("the certificate was renewed");
+    for (machine, before) in [(&mut here, &before[0]), (&mut away, &before[1])] {
+        machine.until_online(&server);
+        assert_ne!(ends(machine), *before);
+        machine.kill();
+        // With a certificate of the new CA nobody asks again.
+        machine.launch();
+        machine.until_it_logs("connected");
+        machine.until_online(&server);
+        assert!(!machine.logs("asks for a new certificate"));
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::support::run::{self, Ended, Running};
 use crate::support::server::{allowed, online, write_policy};
-use crate::support::{Server, wait};
+use crate::support::{Nats, Server, wait};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,6 +77,11 @@ impl Machine {
         assert!(said.is_some(), "no {text:?} in the agent's log:\n{}", process.stderr());
     }
 
+    /// Whether the agent's log holds a text.
+    pub(crate) fn logs(&self, text: &str) -> bool {
+        self.process.as_ref().unwrap().stderr().contains(text)
+    }
+
     /// Waits until the agent ended by itself, and says how.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Ended {
@@ -92,6 +97,32 @@ impl Machine {
     #[track_caller]
     pub(crate) fn until_online(&self, server: &Server) {
         until_online(server, &self.name);
+    }
+}
+
+/// Two gateways of one deployment on a nats-server of their own.
+pub(crate) struct Two {
+    pub(crate) gateways: [Server; 2],
+    /// Where their keys lie.
+    pub(crate) authority: PathBuf,
+    _nats: Nats,
+    _home: Server,
+}
+
+impl Two {
+    #[track_caller]
+    pub(crate) fn start() -> Two {
+        let home = Server::prepare(&[]);
+        let nats = Nats::start(home.path("nats"));
+        let authority = home.path("authority");
+        home.cortex(&["ca", "init", authority.to_str().unwrap()]).ok();
+        let gateways = [0, 1].map(|_| {
+            let mut gateway = Server::prepare(&[]).into_gateway(&nats.url(), &authority);
+            gateway.launch();
+            gateway.until_ready();
+            gateway
+        });
+        Two { gateways, authority, _nats: nats, _home: home }
     }
 }
 

@@ -7,6 +7,7 @@
 #[allow(dead_code, unused_imports, reason = "shared with the system tests; each uses its part")]
 mod support;
 
+mod certificate;
 mod clock;
 mod flood;
 mod forged;
@@ -15,4 +16,5 @@ mod joining;
 mod life;
 mod machine;
 mod raw;
+mod rivals;
 mod strangers;

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cortex_proto::ERROR_METADATA;
 use cortex_proto::v1 as pb;
+use cortex_proto::v1::agent_frame::Body as Up;
 use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
 use cortex_proto::v1::node_identity_client::NodeIdentityClient;
 use hyper_util::rt::TokioIo;
@@ -23,10 +24,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// How a call of a stranger ended that was not answered: the code of the error, or what the transport said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,17 @@ impl From<Status> for Refused {
             None => transport(&format!("{status:?}")),
         }
     }
+}
+
+async fn reach(
+    from: SocketAddr,
+    to: SocketAddr,
+    connector: TlsConnector,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(from)?;
+    let socket = socket.connect(to).await?;
+    connector.connect(ServerName::from(to.ip()), socket).await
 }
 
 fn transport(message: &str) -> Refused {
@@ -108,12 +122,43 @@ impl Stranger {
     /// Somebody who joined as a node, by the protocol.
     #[track_caller]
     pub(crate) fn joined(server: &Server, node: &str) -> Stranger {
-        let mut stranger = Stranger::new(server);
+        Stranger::new(server).enrolled(server, node)
+    }
+
+    /// The same after it joined, with a token that this server makes.
+    #[track_caller]
+    pub(crate) fn enrolled(self, server: &Server, node: &str) -> Stranger {
+        let mut stranger = self;
         let answer = block_on(stranger.join(&machine::join_token(server, &[]), node)).unwrap();
         let certificate = answer.certificate.unwrap();
         stranger.chain = certificate.chain.into_iter().map(CertificateDer::from).collect();
         stranger.node = answer.node;
         stranger
+    }
+
+    /// Somebody who copied its key and certificate.
+    pub(crate) fn copied(&self) -> Stranger {
+        Stranger {
+            address: self.address,
+            roots: self.roots.clone(),
+            key: KeyPair::try_from(self.key.serialize_der()).unwrap(),
+            chain: self.chain.clone(),
+            node: self.node.clone(),
+            clock: self.clock,
+            from: self.from,
+        }
+    }
+
+    /// The same in front of another gateway.
+    pub(crate) fn facing(mut self, gateway: &Server) -> Stranger {
+        self.address = machine::address(gateway);
+        self
+    }
+
+    /// Knows the server by other roots.
+    pub(crate) fn trusting(mut self, roots: Vec<CertificateDer<'static>>) -> Stranger {
+        self.roots = roots;
+        self
     }
 
     /// The same in another time.
@@ -130,6 +175,25 @@ impl Stranger {
 
     /// A connection, with the certificate if there is one.
     pub(crate) async fn channel(&self) -> Result<Channel, Refused> {
+        let (connector, address) = (self.connector(), self.address);
+        let from = SocketAddr::from((self.from, 0));
+        let dial = tower::service_fn(move |_: http::Uri| {
+            let connector = connector.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(reach(from, address, connector).await?)) }
+        });
+        let endpoint = Endpoint::from_static("http://cortex.invalid");
+        endpoint.connect_with_connector(dial).await.map_err(|e| transport(&format!("{e:?}")))
+    }
+
+    /// The certificate that the server shows.
+    pub(crate) async fn shown(&self) -> Result<CertificateDer<'static>, Refused> {
+        let from = SocketAddr::from((self.from, 0));
+        let stream = reach(from, self.address, self.connector()).await;
+        let stream = stream.map_err(|e| transport(&format!("{e:?}")))?;
+        Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
+    }
+
+    fn connector(&self) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         for root in &self.roots {
             roots.add(root.clone()).unwrap();
@@ -146,20 +210,7 @@ impl Stranger {
             builder.with_client_auth_cert(self.chain.clone(), key).unwrap()
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let (connector, address) = (TlsConnector::from(Arc::new(config)), self.address);
-        let from = SocketAddr::from((self.from, 0));
-        let dial = tower::service_fn(move |_: http::Uri| {
-            let connector = connector.clone();
-            async move {
-                let socket = TcpSocket::new_v4()?;
-                socket.bind(from)?;
-                let socket = socket.connect(address).await?;
-                let name = ServerName::from(address.ip());
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, socket).await?))
-            }
-        });
-        let endpoint = Endpoint::from_static("http://cortex.invalid");
-        endpoint.connect_with_connector(dial).await.map_err(|e| transport(&format!("{e:?}")))
+        TlsConnector::from(Arc::new(config))
     }
 
     fn csr(&self, names: &[&str]) -> Vec<u8> {
@@ -209,6 +260,16 @@ impl Stranger {
         session: &str,
         generation: u64,
     ) -> Result<pb::GatewayFrame, Refused> {
+        self.hold(token, session, generation).await.map(|(first, _)| first)
+    }
+
+    /// Opens a tunnel that stands as long as what follows the first frame is held.
+    pub(crate) async fn hold(
+        &self,
+        token: Option<&str>,
+        session: &str,
+        generation: u64,
+    ) -> Result<(pb::GatewayFrame, Streaming<pb::GatewayFrame>), Refused> {
         let mut client = AgentGatewayClient::new(self.channel().await?);
         let hello = pb::Hello {
             min_version: 1,
@@ -220,17 +281,29 @@ impl Stranger {
             manifest: Some(pb::Manifest::default()),
             ..pb::Hello::default()
         };
-        let frame = pb::AgentFrame { body: Some(pb::agent_frame::Body::Hello(hello)) };
-        let mut request = Request::new(tokio_stream::StreamExt::chain(
-            tokio_stream::once(frame),
-            tokio_stream::pending(),
-        ));
+        let (up, frames) = mpsc::channel(4);
+        let say = |body| pb::AgentFrame { body: Some(body) };
+        up.send(say(Up::Hello(hello))).await.unwrap();
+        let mut request = Request::new(ReceiverStream::new(frames));
         if let Some(token) = token {
             let value = format!("Bearer {token}").parse().unwrap();
             request.metadata_mut().insert("authorization", value);
         }
         let mut frames = client.connect(request).await?.into_inner();
-        frames.message().await?.ok_or_else(|| transport("the tunnel ended"))
+        let first = frames.message().await?.ok_or_else(|| transport("the tunnel ended"))?;
+        if let Some(pb::gateway_frame::Body::Welcome(_)) = first.body {
+            tokio::spawn(async move {
+                let mut beats = tokio::time::interval(Duration::from_millis(500));
+                for seq in 1.. {
+                    beats.tick().await;
+                    let beat = pb::AgentHeartbeat { seq, ..pb::AgentHeartbeat::default() };
+                    if up.send(say(Up::Heartbeat(beat))).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok((first, frames))
     }
 
     /// The hash of its certificate, as tokens are bound to it.

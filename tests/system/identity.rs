@@ -4,28 +4,10 @@
 use crate::support::run::{self, Running};
 use crate::support::{Agent, Server, text, wait};
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// What a credential's secret is: the fourth part of its text.
 fn secret(token: &str) -> String {
     token.trim().split('.').nth(3).unwrap().to_owned()
-}
-
-/// A client's directory that leads to the server with another token.
-fn client_dir(server: &Server, name: &str, token: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = server.path(name).join("client");
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::copy(server.data().join("endpoint.json"), dir.join("endpoint.json")).unwrap();
-    let file = dir.join("client.token");
-    std::fs::write(&file, token).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    dir
-}
-
-fn user_token(server: &Server, flags: &[&str]) -> String {
-    let args = [&["token", "create", "user", "--json"], flags].concat();
-    server.cortex(&args).ok().json()["text"].as_str().unwrap().to_owned()
 }
 
 fn node(server: &Server, name: &str) -> Value {
@@ -66,8 +48,8 @@ fn what_a_revoked_node_was_doing_is_said_to_be_unknown_and_what_may_be_repeated_
 #[test]
 fn two_workspaces_share_a_server_and_see_nothing_of_each_other() {
     let server = Server::start(&[]);
-    let red = user_token(&server, &["--role", "admin", "--for", "rita", "--workspace", "red"]);
-    let red = client_dir(&server, "red", &red);
+    let red = server.user_token(&["--role", "admin", "--for", "rita", "--workspace", "red"]);
+    let red = server.client_dir("red", &red);
     let as_red = |args: &[&str]| {
         let mut command = run::command(&red);
         command.env_remove("CORTEX_ACTOR_ID").env("CORTEX_ACTOR_ID", "rita").args(args);
@@ -97,7 +79,7 @@ fn two_workspaces_share_a_server_and_see_nothing_of_each_other() {
 fn no_secret_reaches_a_log_an_event_or_the_text_of_an_error() {
     let server = Server::start(&[]);
     let root = std::fs::read_to_string(server.data().join("client.token")).unwrap();
-    let user = user_token(&server, &["--role", "viewer", "--for", "anna"]);
+    let user = server.user_token(&["--role", "viewer", "--for", "anna"]);
     let join = server.join_token();
     let _far = Agent::join_with(&server, "far", &join);
     let mut said = String::new();
@@ -110,7 +92,7 @@ fn no_secret_reaches_a_log_an_event_or_the_text_of_an_error() {
         assert_ne!(ended.code, 0);
         said.push_str(&ended.stderr);
     }
-    let dir = client_dir(&server, "viewer", &user);
+    let dir = server.client_dir("viewer", &user);
     let mut command = run::command(&dir);
     command.env("CORTEX_ACTOR_ID", "anna").args(["token", "list"]);
     said.push_str(&Running::start(command, b"").end().with(125).stderr);
@@ -134,4 +116,40 @@ fn no_secret_reaches_a_log_an_event_or_the_text_of_an_error() {
         let line = key.lines().nth(1).unwrap();
         assert!(!said.contains(line), "{file} is in a log");
     }
+}
+
+#[test]
+fn who_stands_behind_a_token_reaches_the_task_and_the_nodes_own_journal() {
+    let server = Server::start(&[]);
+    let flags = ["--role", "operator", "--for", "helper", "--kind", "ai"];
+    let whose = ["--model", "vendor/model-1", "--acts-for", "anna"];
+    let token = server.user_token(&[&flags[..], &whose].concat());
+    // As its holder has it: logged in, and not beside the server's own directory.
+    let as_helper = |args: &[&str], input: &str| {
+        let mut command = run::command(&server.path("helper/none"));
+        command.env_remove("CORTEX_DATA_DIR").env_remove("CORTEX_ACTOR_ID").args(args);
+        Running::start(command, input.as_bytes()).end().ok()
+    };
+    as_helper(&["login", &server.url()], &token);
+    let ran = as_helper(&["task", "submit", "--", "echo", "hello"], "");
+    let id = ran.text().trim().to_owned();
+    server.until_state(&id, &["succeeded"]);
+    let expected = serde_json::json!({
+        "kind": "ai", "id": "helper", "model": "vendor/model-1", "on_behalf_of": "anna"
+    });
+    assert_eq!(server.task(&id)["actor"], expected);
+    let shown = server.cortex(&["task", "show", &id]).ok();
+    shown.says(&["helper", "vendor/model-1", "anna"]);
+    // On the node, before anything ran.
+    let agent = server.data().join("agent");
+    let mut command = run::command(&agent);
+    command.args(["__agent", "journal", "show", "--json", "--task", &id]);
+    command.arg("--data-dir").arg(&agent);
+    let records = Running::start(command, b"").end().ok().json_lines();
+    let intent = records.iter().find(|r| r["record"]["data"]["auth"]["decision"] == "allow");
+    let intent = intent.unwrap_or_else(|| panic!("no intent in {records:#?}"));
+    let recorded = serde_json::json!({
+        "type": "ai", "id": "helper", "model": "vendor/model-1", "for": "anna"
+    });
+    assert_eq!(intent["record"]["data"]["actor"], recorded, "{intent:#}");
 }

@@ -9,6 +9,7 @@ mod cancel;
 mod directory;
 mod disk;
 mod fleet;
+mod fleet_identity;
 mod identity;
 mod many;
 mod network;

@@ -84,6 +84,11 @@ impl Agent {
         });
     }
 
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().unwrap().stderr()
+    }
+
     /// kill -9 of the agent alone.
     #[track_caller]
     pub(crate) fn kill(&mut self) {

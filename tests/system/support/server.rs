@@ -152,6 +152,24 @@ impl Server {
         ended.ok().json()["text"].as_str().unwrap().to_owned()
     }
 
+    /// A token for a person or program.
+    #[track_caller]
+    pub(crate) fn user_token(&self, flags: &[&str]) -> String {
+        let args = [&["token", "create", "user", "--json"], flags].concat();
+        self.cortex(&args).ok().json()["text"].as_str().unwrap().to_owned()
+    }
+
+    /// A client's directory that leads to this server with another token.
+    pub(crate) fn client_dir(&self, name: &str, token: &str) -> PathBuf {
+        let dir = self.path(name).join("client");
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy(self.data.join("endpoint.json"), dir.join("endpoint.json")).unwrap();
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).mode(0o600).open(dir.join("client.token"));
+        std::io::Write::write_all(&mut file.unwrap(), token.as_bytes()).unwrap();
+        dir
+    }
+
     /// Where it listens, `https://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         let text = fs::read(self.data.join("endpoint.json")).unwrap();
