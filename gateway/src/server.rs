@@ -76,16 +76,13 @@ pub async fn serve(
     let keys = Arc::new(gateway.keys);
     let (registry, ended_nodes) = Registry::new(log.clone(), &config.name, config.renewal_grace_ms);
     let registry = Arc::new(registry);
-    let identity = Arc::new(Identity::new(
-        keys.clone(),
-        registry.clone(),
-        gateway.issuers.clone(),
-        config.calls_per_second,
-    ));
+    let (issuers, rate) = (gateway.issuers, config.calls_per_second);
+    let identity = Identity::new(keys.clone(), registry.clone(), issuers.clone(), rate);
+    let identity = Arc::new(identity);
     follow(&background, &tasks, &nodes, &audits, &log, &ended);
     follow_identity(&background, &registry, &keys, &ended);
     hear_others(&background, &seats, &ended);
-    gateway.issuers.follow(&background, &ended);
+    issuers.follow(&background, &ended);
     let settling = registry::settle(tasks.clone(), log.shards(), ended_nodes, ended.clone());
     background.spawn(settling);
     let fullness = Arc::new(Fullness::default());
