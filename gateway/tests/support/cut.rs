@@ -1,6 +1,5 @@
 //! A gateway that is cut off from the others' messages while its appends still land: the worst that an absence can be.
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use cortex_log::{
     Commit, Description, EventLog, Expect, Key, KvEntry, KvStream, LogError, Message,
@@ -10,6 +9,7 @@ use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::async_trait;
 
 type Result<T> = std::result::Result<T, LogError>;
 
