@@ -180,3 +180,34 @@ fn of_two_clones_the_second_is_found_out_with_evidence_on_both_sides() {
         assert!(events.iter().any(|event| event["kind"] == kind), "{found}");
     }
 }
+
+#[test]
+fn a_tail_that_nobody_had_countersigned_and_is_cut_off_is_missed() {
+    let mut fleet = Fleet::start(0, &[]);
+    fleet.start_mirror(0);
+    all_recorded_once(&fleet.gateways[0], &submit(&fleet.gateways[0], 2));
+    // Nobody countersigns what comes now.
+    fleet.kill_mirror(0);
+    fleet.agent.kill();
+    let snapshot = fleet.agent.copied(&fleet.gateways[0], "snapshot");
+    fleet.agent.launch();
+    fleet.agent.until_online(&fleet.gateways[0]);
+    let hidden = fleet.gateways[0].submit(&[], &["echo", "hidden"]);
+    fleet.gateways[0].until_state(&hidden, &["succeeded"]);
+    fleet.agent.kill();
+    // The machine is set back to before it: every file of it agrees with every other.
+    std::fs::remove_dir_all(fleet.agent.dir()).unwrap();
+    copy(snapshot.dir(), fleet.agent.dir());
+    fleet.agent.launch();
+    fleet.agent.until_online(&fleet.gateways[0]);
+    fleet.start_mirror_with(0, &["--reconcile-after", "1s"]);
+    let gateway = &fleet.gateways[0];
+    let log = wait::until("suspicion", || {
+        journal(gateway, "n1").filter(|log| log["standing"] == "SUSPECT")
+    });
+    let reason = log["reason"].as_str().unwrap();
+    assert!(reason.contains(&hidden) && reason.contains("not in the journal"), "{log}");
+    gateway.cortex(&["audit", "show", "n1"]).ok().says(&["missing  1 attempts", &hidden]);
+    // Suspicion is for a person to look at; work goes on, and is countersigned.
+    all_recorded_once(gateway, &submit(gateway, 1));
+}

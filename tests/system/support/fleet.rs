@@ -68,10 +68,16 @@ impl Fleet {
     /// A mirror, new or again after a kill. All share the key that the first one made.
     #[track_caller]
     pub(crate) fn start_mirror(&mut self, number: usize) {
+        self.start_mirror_with(number, &[]);
+    }
+
+    /// The same with more flags.
+    #[track_caller]
+    pub(crate) fn start_mirror_with(&mut self, number: usize, flags: &[&str]) {
         let place = |n: usize| self.gateways[0].path(&format!("mirror-{n}"));
         let mut command = run::command(&place(number));
         command.args(["mirror", "--log", &self.nats.url(), "--key"]);
-        command.arg(self.gateways[0].path("mirror.key")).env("CORTEX_LOG", "info");
+        command.arg(self.gateways[0].path("mirror.key")).args(flags).env("CORTEX_LOG", "info");
         let mut mirror = Running::start(command, b"");
         mirror.until_it_says("mirror is running");
         self.mirrors.resize_with(self.mirrors.len().max(number + 1), || None);
