@@ -247,6 +247,7 @@ fn a_bundle_is_judged_alike_by_all_verifiers_and_no_change_goes_unseen() {
     std::fs::write(records(&parts), &body[..half - 1]).unwrap();
     let unended = ["audit", "verify", "--bundle", &text(&parts), "--policy", &policy];
     server.cortex(&unended).with(1).says(&["record.line"]);
+    assert_eq!(verdict(&server, &parts, &policy), 1);
     // A server that rewrites history and signs it with a key of its own convinces nobody.
     let stolen = server.path("other-policy");
     let wrong = std::fs::read_to_string(&policy).unwrap().replace("log ", "# log ");
