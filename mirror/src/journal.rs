@@ -5,10 +5,12 @@
 //! is walked through the same checks that an auditor runs, and past the size that was cosigned last the root must be the one that
 //! was cosigned then: so a storage that forgot, or was rewritten, cannot make the mirror sign a second history.
 
+use crate::keys::Keys;
 use bytes::Bytes;
+use cortex_audit::entry::kind;
 use cortex_audit::record::{Genesis, Record};
 use cortex_audit::{
-    ChainChecker, Envelope, Frontier, Hash, KeyKind, Leaf, Origin, PublicKey, SignedNote,
+    ChainChecker, Envelope, Frontier, Hash, KeyKind, Leaf, Origin, PublicKey, SignedNote, Value,
     VerifierKey,
 };
 use cortex_log::Rev;
@@ -94,7 +96,7 @@ pub(crate) struct Step {
     pub(crate) records: Bytes,
     pub(crate) note: SignedNote,
     pub(crate) genesis: Option<Box<Genesis>>,
-    key: VerifierKey,
+    keys: Keys,
     chain: ChainChecker,
     frontier: Frontier,
     leaves: Vec<Leaf>,
@@ -108,7 +110,7 @@ impl Step {
 
     /// The key that signs it.
     pub(crate) fn vkey(&self) -> &VerifierKey {
-        &self.key
+        self.keys.newest()
     }
 }
 
@@ -119,7 +121,7 @@ pub(crate) struct Journal {
     node: String,
     /// First 32 hex digits of the id.
     pub(crate) log32: String,
-    key: Option<VerifierKey>,
+    keys: Option<Keys>,
     chain: ChainChecker,
     frontier: Frontier,
     batches: Vec<Batch>,
@@ -138,7 +140,7 @@ impl Journal {
             workspace: workspace.to_owned(),
             node: node.to_owned(),
             log32: log32.to_owned(),
-            key: None,
+            keys: None,
             chain: ChainChecker::new(),
             frontier: Frontier::new(),
             batches: Vec::new(),
@@ -165,7 +167,12 @@ impl Journal {
     }
 
     pub(crate) fn vkey(&self) -> Option<&VerifierKey> {
-        self.key.as_ref()
+        self.keys.as_ref().map(Keys::newest)
+    }
+
+    /// Whether the journal's keys signed a checkpoint; `None` before the first record is known.
+    pub(crate) fn signed_by_keys(&self, note: &SignedNote) -> Option<bool> {
+        self.keys.as_ref().map(|keys| keys.check(note).is_ok())
     }
 
     /// Revision of the last batch; 0 before the first.
@@ -222,15 +229,15 @@ impl Journal {
         } else {
             None
         };
-        let key = match (&self.key, &genesis) {
-            (Some(key), _) => key.clone(),
-            (None, Some((_, key))) => key.clone(),
+        let keys = match (&self.keys, &genesis) {
+            (Some(keys), _) => keys.clone(),
+            (None, Some((_, key))) => Keys::new(key.clone()),
             (None, None) => return invalid(0, "the journal has no first record".into()),
         };
-        if note.checkpoint().origin != key.name() {
+        if note.checkpoint().origin != keys.newest().name() {
             return Verdict::WrongKey(format!("its note is of {}", note.checkpoint().origin));
         }
-        if let Err(error) = note.verify_log(&key) {
+        if let Err(error) = keys.check(&note) {
             return Verdict::WrongKey(format!("its note: {error}"));
         }
         if note.checkpoint().size != end {
@@ -238,7 +245,7 @@ impl Journal {
             return invalid(records.first, why);
         }
         let genesis = genesis.map(|(genesis, _)| genesis);
-        self.walk(records, &lines, older, note, key, genesis)
+        self.walk(records, &lines, older, note, keys, genesis)
     }
 
     fn walk(
@@ -247,7 +254,7 @@ impl Journal {
         lines: &[&[u8]],
         older: &BTreeMap<u64, Leaf>,
         note: SignedNote,
-        key: VerifierKey,
+        mut keys: Keys,
         genesis: Option<Box<Genesis>>,
     ) -> Verdict {
         let (mut chain, mut frontier) = (self.chain.clone(), self.frontier.clone());
@@ -261,8 +268,15 @@ impl Journal {
                 fresh += line.len() + 1;
                 continue;
             }
-            if let Err(error) = chain.push(line) {
-                return Verdict::Invalid { seq, why: error.to_string() };
+            let changed = match chain.push(line) {
+                Ok(record) if record.kind == kind::KEY_ROTATE => {
+                    change(&mut keys, &record.data, &chain, (seq, &note))
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = changed {
+                return Verdict::Invalid { seq, why };
             }
             let leaf = Leaf::of(line);
             frontier.push(leaf);
@@ -297,7 +311,7 @@ impl Journal {
             records,
             note,
             genesis,
-            key,
+            keys,
             chain,
             frontier,
             leaves,
@@ -344,7 +358,7 @@ impl Journal {
         self.leaves.extend(step.leaves);
         let excess = self.leaves.len().saturating_sub(LEAVES_KEPT);
         self.leaves.drain(..excess);
-        self.key = Some(step.key);
+        self.keys = Some(step.keys);
         self.chain = step.chain;
         self.frontier = step.frontier;
         self.note = Some(step.note);
@@ -362,9 +376,7 @@ impl Journal {
     /// there are as many. Roots are compared at the smaller size, never sizes alone.
     pub(crate) fn check_head(&self, note: &SignedNote, stored: Option<Hash>) -> HeadCheck {
         let checkpoint = note.checkpoint();
-        if let Some(key) = &self.key
-            && note.verify_log(key).is_err()
-        {
+        if self.signed_by_keys(note) == Some(false) {
             return HeadCheck::WrongKey;
         }
         let signed = self.signed.as_ref().map(|s| (s.size, s.root));
@@ -375,6 +387,21 @@ impl Journal {
             _ => HeadCheck::Fits,
         }
     }
+}
+
+/// Takes up a change of key. It ends its batch, so that the checkpoint which both keys sign is stored and countersigned.
+fn change(
+    keys: &mut Keys,
+    data: &Value,
+    chain: &ChainChecker,
+    (seq, note): (u64, &SignedNote),
+) -> Result<(), String> {
+    if note.checkpoint().size != seq + 1 {
+        return Err("a change of key does not end its batch".into());
+    }
+    let log = chain.head().map_or(Leaf::ZERO, |head| head.log);
+    keys.change(data, log, seq)?;
+    keys.check(note).map_err(|error| format!("its note: {error}"))
 }
 
 /// Whether these records, behind the tree of what comes before them, are what their note signed: only then they are a second

@@ -18,6 +18,7 @@
 mod index;
 mod journal;
 mod key;
+mod keys;
 mod node;
 mod service;
 mod signer;

@@ -135,9 +135,10 @@ impl Worker {
         let (size, root) = (note.checkpoint().size, note.checkpoint().root);
         let stored = self.root_at(log32, size).await?;
         let Some(held) = self.held.get_mut(log32) else { return Ok(None) };
-        // The key that the first record names, once that is known: what a gateway says of a key is not believed.
-        let key = held.journal.vkey().cloned().or_else(|| VerifierKey::parse(&hello.vkey).ok());
-        if key.is_none_or(|key| note.verify_log(&key).is_err()) {
+        // The keys that the records name, once those are known: what a gateway says of a key is not believed.
+        let by_hello =
+            || VerifierKey::parse(&hello.vkey).is_ok_and(|key| note.verify_log(&key).is_ok());
+        if !held.journal.signed_by_keys(&note).unwrap_or_else(by_hello) {
             return Ok(None);
         }
         let known = held.journal.signed.as_ref();

@@ -322,3 +322,63 @@ async fn made_up_evidence_fills_nobodys_history() {
     let commits = mirror.gateway.log.read(&key, 0).await.unwrap().len();
     assert!((64..=70).contains(&commits), "{commits} commits");
 }
+
+#[tokio::test]
+async fn a_change_of_key_is_taken_with_both_signatures_and_from_then_on_only_the_new_key_counts() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(4);
+    let old = node.clone();
+    mirror.gateway.acked(&node, 0, 5).await;
+    node.change_key(2);
+    node.grow(3);
+    // Both must have signed the checkpoint behind the change, and it must end its batch.
+    let both = node.batch(5, 6);
+    for (what, batch) in [
+        ("only the old key", pb::AuditBatch { note: old.note_of(6, &node), ..both.clone() }),
+        ("only the new key", pb::AuditBatch { note: node.by_newest(6), ..both.clone() }),
+        ("with records behind it", node.batch(5, 8)),
+    ] {
+        let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Batch(batch)).await;
+        assert!(matches!(code(answer), Code::Invalid | Code::WrongKey), "{what}");
+    }
+    assert!(matches!(mirror.gateway.send(&node, 5, 6).await, Reply::Ack(_)));
+    assert!(matches!(mirror.gateway.send(&node, 6, 9).await, Reply::Ack(_)));
+    // What was sent before is still known, and the old key signs nothing more.
+    assert!(matches!(mirror.gateway.send(&node, 2, 5).await, Reply::Ack(_)));
+    node.grow(1);
+    let stolen = pb::AuditBatch { note: old.note_of(10, &node), ..node.batch(9, 10) };
+    let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Batch(stolen)).await;
+    assert_eq!(code(answer), Code::WrongKey);
+    // A mirror that comes later reads the same out of what is stored.
+    drop(mirror);
+    let mirror = world.mirror_named("m2", std::time::Duration::from_secs(600)).await;
+    assert_eq!(mirror.gateway.state(&node).await.resume_from, 9);
+    assert!(matches!(mirror.gateway.send(&node, 9, 10).await, Reply::Ack(_)));
+}
+
+#[tokio::test]
+async fn a_change_of_key_without_proof_is_invalid() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(4);
+    mirror.gateway.acked(&node, 0, 5).await;
+    // The key of somebody else, who never agreed.
+    let mut thief = node.clone();
+    thief.change_key(2);
+    let line = String::from_utf8(thief.lines[5].clone()).unwrap();
+    let mut other = node.clone();
+    other.change_key(3);
+    let theirs = String::from_utf8(other.lines[5].clone()).unwrap();
+    let field = |line: &str, name: &str| {
+        let at = line.find(&format!("\"{name}\":\"")).unwrap() + name.len() + 4;
+        line[at..].split('"').next().unwrap().to_owned()
+    };
+    let forged = line.replace(&field(&line, "pop"), &field(&theirs, "pop"));
+    thief.replace_last(forged.into_bytes());
+    let Reply::Reject(reject) = mirror.gateway.send(&thief, 5, 6).await else { panic!("taken") };
+    assert_eq!((reject.code(), reject.seq), (Code::Invalid, 5));
+    assert!(reject.detail.contains("proves nothing"), "{}", reject.detail);
+}

@@ -1,6 +1,6 @@
 //! A node's journal for tests: records made by the crate that real nodes use, and the gateway's side of a conversation with mirrors.
 
-use cortex_audit::record::{Base64, Genesis, Predecessor, Record};
+use cortex_audit::record::{Base64, Genesis, KeyRotate, Predecessor, Record};
 use cortex_audit::{
     Checkpoint, Envelope, Frontier, Leaf, LogKey, Position, SignedNote, Stamp, Value, VerifierKey,
 };
@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) lines: Vec<Vec<u8>>,
     leaves: Vec<Leaf>,
     seed: [u8; 32],
+    /// The seed before, and the size of the checkpoint that both sign.
+    before: Option<([u8; 32], u64)>,
     clock_ms: u64,
 }
 
@@ -45,8 +47,14 @@ impl Node {
             pred,
         };
         let clock_ms = 1_790_000_000_000;
-        let mut node =
-            Node { name: name.into(), lines: Vec::new(), leaves: Vec::new(), seed, clock_ms };
+        let mut node = Node {
+            name: name.into(),
+            lines: Vec::new(),
+            leaves: Vec::new(),
+            seed,
+            before: None,
+            clock_ms,
+        };
         let record = Record::from(genesis);
         node.write(record.kind(), record.to_value());
         node
@@ -129,9 +137,46 @@ impl Node {
         frontier.root()
     }
 
-    /// Its checkpoint at a size.
+    /// Its checkpoint at a size, signed by the key of that time, or by both.
     pub(crate) fn note(&self, size: u64) -> SignedNote {
-        self.note_by(&self.key(), size)
+        let Some((seed, at)) = self.before.filter(|(_, at)| size <= *at) else {
+            return self.note_by(&self.key(), size);
+        };
+        let mut note = self.note_by(&Node { seed, ..self.clone() }.key(), size);
+        if size == at {
+            note.add_log_signature(&self.key()).unwrap();
+        }
+        note
+    }
+
+    /// A checkpoint of another's records by this one's key.
+    pub(crate) fn note_of(&self, size: u64, records: &Node) -> String {
+        records.note_by(&self.key(), size).to_string()
+    }
+
+    /// A checkpoint by the newest key alone.
+    pub(crate) fn by_newest(&self, size: u64) -> String {
+        self.note_by(&self.key(), size).to_string()
+    }
+
+    /// Other bytes for the last record.
+    pub(crate) fn replace_last(&mut self, line: Vec<u8>) {
+        self.lines.pop();
+        self.leaves.pop();
+        self.leaves.push(Leaf::of(&line));
+        self.lines.push(line);
+    }
+
+    /// Changes its key.
+    pub(crate) fn change_key(&mut self, seed: u8) {
+        let (old, new) = (self.seed, [seed; 32]);
+        let public = |seed| cortex_audit::key::public_key(seed);
+        let pop = cortex_audit::key::prove_possession(&new, self.leaves[0], &public(&old));
+        let bytes = |seed| Base64(public(seed).as_bytes().to_vec());
+        let rotate = KeyRotate { old: bytes(&old), new: bytes(&new), pop: Base64(pop.to_vec()) };
+        let record = Record::from(rotate);
+        self.write(record.kind(), record.to_value());
+        (self.before, self.seed) = (Some((old, self.size())), new);
     }
 
     pub(crate) fn note_by(&self, key: &LogKey, size: u64) -> SignedNote {
