@@ -66,7 +66,7 @@ fn other(program: &str, script: &Path, args: &[&str]) -> i32 {
 
 /// The verdicts of all three verifiers about a bundle, which must agree.
 #[track_caller]
-fn verdict(server: &Server, bundle: &Path, policy: &str) -> i32 {
+pub(crate) fn verdict(server: &Server, bundle: &Path, policy: &str) -> i32 {
     let rust = server.cortex(&["audit", "verify", "--bundle", &text(bundle), "--policy", policy]);
     let args = ["--policy", policy, &text(bundle)];
     let python = other("python3", &bundle.join("verify.py"), &args);
@@ -254,5 +254,10 @@ fn a_bundle_is_judged_alike_by_all_verifiers_and_no_change_goes_unseen() {
     std::fs::write(&stolen, wrong).unwrap();
     assert!(matches!(verdict(&server, &bundle, &text(&stolen)), 2 | 3));
     // What cannot be read is no verdict about the journal.
-    server.cortex(&["audit", "verify", "--bundle", &text(&server.path("nothing"))]).with(8);
+    let nothing = server.path("nothing");
+    server.cortex(&["audit", "verify", "--bundle", &text(&nothing)]).with(8);
+    let verifiers = repository().join("tests/verifiers");
+    assert_eq!(other("node", &verifiers.join("js/cli.mjs"), &[&text(&nothing)]), 8);
+    let python = verifiers.join("python/cortex_verify.py");
+    assert_eq!(other("python3", &python, &[&text(&nothing)]), 8);
 }

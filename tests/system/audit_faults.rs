@@ -1,7 +1,7 @@
 //! The audit when something dies or lies: nothing of a journal is lost, nothing stands twice, what is countersigned is stored, and a copy of
 //! a node is found out with evidence on both sides.
 
-use crate::audit::{journal, on_node, policy, until_told};
+use crate::audit::{journal, on_node, policy, until_told, verdict};
 use crate::support::agent::copy;
 use crate::support::{Agent, Fleet, Server, text, wait};
 use serde_json::Value;
@@ -167,6 +167,7 @@ fn of_two_clones_the_second_is_found_out_with_evidence_on_both_sides() {
     server.cortex(&["audit", "export", "n1", &text(&bundle)]).ok();
     let judged = ["audit", "verify", "--bundle", &text(&bundle), "--policy", &policy];
     server.cortex(&judged).with(4).says(&["FORK"]);
+    assert_eq!(verdict(&server, &bundle, &policy), 4);
     assert_eq!(server.task(&waiting)["state"], "pending");
     // Somebody looked: the true one works again, and both facts stay in the history.
     clone.kill();

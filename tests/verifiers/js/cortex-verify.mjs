@@ -967,12 +967,18 @@ function whole(sources, compared) {
 /**
  * Whom and what to believe. `since` are the bytes of notes seen before; `maxAge` is [now, seconds]. Throws Usage.
  */
-export function trustOf({ policy = null, since = [], maxAge = null, requireOpenings = false } = {}) {
+export function trustOf({ policy = null, since = [], evidence = [], maxAge = null, requireOpenings = false } = {}) {
   let notes;
   try {
     notes = since.map((bytes) => new Note(bytes));
   } catch (error) {
     throw new Usage(`the checkpoint seen before: ${error.message}`);
+  }
+  // Notes that a bundle keeps as evidence: what is none proves nothing.
+  for (const bytes of evidence) {
+    try {
+      notes.push(new Note(bytes));
+    } catch {}
   }
   return { policy: policy === null ? null : new Policy(policy), since: notes, maxAge, requireOpenings };
 }

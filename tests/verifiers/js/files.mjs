@@ -36,6 +36,7 @@ function join(a, b) {
 
 /** A bundle in a directory. Only contents count; names give an order. */
 export function bundle(dir) {
+  if (!fs.statSync(dir).isDirectory()) throw new Error(`${dir} is no directory`);
   const names = (folder, ending) => {
     const full = path.join(dir, folder);
     const found = fs.existsSync(full) ? fs.readdirSync(full, "buffer") : [];
@@ -49,5 +50,16 @@ export function bundle(dir) {
     checkpoints: names("checkpoints", ".note").map(read),
     head: [optional("head.note")].filter((note) => note !== null),
     frontier: optional("frontier.json"),
+  };
+}
+
+/** What a bundle keeps as evidence: other histories, themselves bundles, and notes. */
+export function evidence(dir) {
+  const folder = path.join(dir, "evidence");
+  const found = fs.existsSync(folder) ? fs.readdirSync(folder, "buffer").sort(Buffer.compare) : [];
+  const paths = found.map((name) => path.join(folder, String(name)));
+  return {
+    branches: paths.filter((name) => fs.existsSync(path.join(name, "records"))),
+    notes: paths.filter((name) => name.endsWith(".note")).map(read),
   };
 }

@@ -1027,7 +1027,7 @@ class Bundle:
     def __init__(self, path):
         self.path = path
         if not os.path.isdir(path):
-            raise Usage(f"{path} is no directory")
+            raise NotADirectoryError(f"{path} is no directory")
         self.checkpoints = [self.read(name) for name in self.names("checkpoints", ".note")]
         head, frontier = os.path.join(path, "head.note"), os.path.join(path, "frontier.json")
         self.head = [self.read(head)] if os.path.exists(head) else []
@@ -1049,6 +1049,21 @@ class Bundle:
     def openings(self):
         names = self.names("openings", ".txt")
         return self.lines(names) if names else None
+
+    def branches(self):
+        """Other histories that are kept as evidence, themselves bundles."""
+        folder = os.path.join(self.path, "evidence")
+        names = sorted(os.listdir(folder), key=os.fsencode) if os.path.isdir(folder) else []
+        paths = [os.path.join(folder, name) for name in names]
+        return [Bundle(path) for path in paths if os.path.isdir(os.path.join(path, "records"))]
+
+    def evidence(self):
+        """Notes that are kept as evidence, those that can be read as such."""
+        for name in self.names("evidence", ".note"):
+            try:
+                yield Note(self.read(name))
+            except ValueError:
+                pass
 
     @staticmethod
     def lines(names):
@@ -1090,7 +1105,9 @@ def main():
         if args.proof:
             report = verify_proof(Bundle.read(args.bundles[0]).rstrip(b"\n"), Bundle.read(args.proof), trust)
         else:
-            report = verify([Bundle(path) for path in args.bundles], trust)
+            bundles = [Bundle(path) for path in args.bundles]
+            trust.since.extend(note for bundle in bundles for note in bundle.evidence())
+            report = verify(bundles + [branch for bundle in bundles for branch in bundle.branches()], trust)
     except Usage as error:
         print(f"cannot be answered: {error}", file=sys.stderr)
         sys.exit(EXIT["USAGE"])
