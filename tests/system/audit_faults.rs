@@ -26,6 +26,19 @@ fn both_copies_verify(server: &Server, node: &str, policy: &str) {
     assert_eq!(source["freshness"]["cosigned_size"], source["range"][1], "{source}");
 }
 
+/// Waits until nothing of what an export holds is missing on the server, and all of it is the same to the byte.
+#[track_caller]
+fn until_there_again(server: &Server, kept: &Path, policy: &str) {
+    let notes = std::fs::read_dir(kept.join("checkpoints")).unwrap();
+    let since = notes.map(|note| text(&note.unwrap().path())).max().unwrap();
+    wait::until("the records to be there again", || {
+        let bundle = text(kept);
+        let both = ["audit", "verify", "n1", "--bundle", &bundle, "--policy", policy];
+        let verified = server.cortex(&[&both[..], &["--since", &since]].concat());
+        (verified.code == 0).then_some(())
+    });
+}
+
 /// So many tasks, accepted by somebody.
 fn submit(server: &Server, count: usize) -> Vec<String> {
     (0..count).map(|n| server.submit(&[], &["echo", &n.to_string()])).collect()
@@ -118,21 +131,41 @@ fn what_a_restored_log_has_forgotten_is_sent_again_and_was_countersigned_only_on
     copy(&backup, server.data());
     server.up();
     agent.until_online(&server);
-    let newest = |dir: &Path| {
-        let notes = std::fs::read_dir(dir.join("checkpoints")).unwrap();
-        notes.map(|note| text(&note.unwrap().path())).max().unwrap()
-    };
-    // Nothing of what was countersigned is missing, and it is the same to the byte.
-    wait::until("the records to be there again", || {
-        let bundle = text(&kept);
-        let both = ["audit", "verify", "n1", "--bundle", &bundle, "--policy", &policy];
-        let since = newest(&kept);
-        let verified = server.cortex(&[&both[..], &["--since", &since]].concat());
-        (verified.code == 0).then_some(())
-    });
+    until_there_again(&server, &kept, &policy);
     let after = submit(&server, 2);
     all_recorded_once(&server, &after);
     agent.kill();
+}
+
+#[test]
+fn what_a_jetstream_that_was_set_back_has_forgotten_is_sent_again_too() {
+    let mut fleet = Fleet::start(0, &[]);
+    fleet.start_mirror(0);
+    all_recorded_once(&fleet.gateways[0], &submit(&fleet.gateways[0], 3));
+    let policy = policy(&fleet.gateways[0]);
+    let (live, backup) = (fleet.gateways[0].path("nats/data"), fleet.gateways[0].path("backup"));
+    fleet.nats.kill();
+    copy(&live, &backup);
+    fleet.nats.restart();
+    fleet.gateways.iter().for_each(Server::until_answers);
+    all_recorded_once(&fleet.gateways[0], &submit(&fleet.gateways[0], 5));
+    let kept = fleet.gateways[0].path("kept");
+    fleet.gateways[0].cortex(&["audit", "export", "n1", &text(&kept)]).ok();
+    // Whoever remembers more than the log dies with it; the agent remembers its journal.
+    fleet.kill_mirror(0);
+    (0..2).for_each(|number| fleet.kill_scheduler(number));
+    fleet.gateways.iter_mut().for_each(Server::kill_up);
+    fleet.nats.kill();
+    std::fs::remove_dir_all(&live).unwrap();
+    copy(&backup, &live);
+    fleet.nats.restart();
+    fleet.gateways.iter_mut().for_each(Server::up);
+    (0..2).for_each(|_| fleet.start_scheduler());
+    fleet.start_mirror(0);
+    fleet.lead_agent_to(0);
+    fleet.agent.until_online(&fleet.gateways[0]);
+    until_there_again(&fleet.gateways[0], &kept, &policy);
+    all_recorded_once(&fleet.gateways[0], &submit(&fleet.gateways[0], 2));
 }
 
 #[test]
