@@ -120,7 +120,7 @@ impl Job {
         );
         let own_env = match &self.action {
             Action::Shell(shell) => shell.env.as_slice(),
-            Action::Echo { .. } => &[],
+            Action::Echo { .. } | Action::File(_) => &[],
         };
         let shown = consent::show(proposal, &classes, &self.key.to_string(), &who, own_env);
         let wait = self.policy.consent().and_then(|rules| rules.timeout_ms);
@@ -178,7 +178,7 @@ impl Job {
         let gathered = match &self.action {
             // It touches nothing: there is nothing on the disk to look for.
             Action::Echo { .. } => Ok(gather(&self.policy, &self.action, &self.scene)),
-            Action::Shell(_) => {
+            Action::Shell(_) | Action::File(_) => {
                 let (policy, action, scene) =
                     (Arc::clone(&self.policy), self.action.clone(), self.scene.clone());
                 tokio::task::spawn_blocking(move || gather(&policy, &action, &scene)).await

@@ -12,6 +12,7 @@ pub mod doctor;
 mod driver;
 mod exec;
 pub mod facts;
+pub mod files;
 pub mod guard;
 mod identity;
 pub mod journal;

@@ -56,7 +56,8 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
     }
 }
 
-/// The manifest with the abilities that the policy leaves: `echo`, and `shell` if any program may run.
+/// The manifest with the abilities that the policy leaves: `echo`, `shell` if any program may run, `files` if files may be
+/// read.
 #[must_use]
 pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
     let mut manifest = probed.clone();
@@ -66,6 +67,9 @@ pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
     }
     if policy.is_some_and(Policy::allows_shell) {
         manifest.capabilities.push(able("shell"));
+    }
+    if policy.is_some_and(Policy::allows_files) {
+        manifest.capabilities.push(able("files"));
     }
     manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));
     manifest

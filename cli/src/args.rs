@@ -2,7 +2,8 @@
 //! stand in its file. It never checks values that the server's rules decide.
 
 use crate::commands::{
-    audit, ca, completions, context, gateway, login, mirror, node, run, scheduler, task, token, up,
+    audit, ca, completions, context, cp, fs, gateway, login, mirror, node, run, scheduler, task,
+    token, up,
 };
 use crate::error::CliError;
 use crate::exit;
@@ -79,6 +80,11 @@ pub(crate) enum Command {
     Backup,
     /// Run a command on a node that has what it needs, and show its output
     Run(Box<run::RunArgs>),
+    /// Read, write, edit, find and move files of a node
+    #[command(subcommand)]
+    Fs(fs::FsCommand),
+    /// Copy one file to a node or from it
+    Cp(cp::CpArgs),
     /// Submit, find, follow and settle tasks
     #[command(subcommand)]
     Task(task::TaskCommand),

@@ -32,6 +32,8 @@ pub(crate) enum Show {
     JsonOutput,
     /// Nothing: only the end counts.
     Nothing,
+    /// Nothing; the output of the last attempt is kept for the caller.
+    Keep,
 }
 
 /// One line of `--json`.
@@ -86,6 +88,25 @@ pub(crate) struct Follower {
     /// Only this attempt's output, and of it only one stream (true: stderr).
     only_attempt: Option<u32>,
     only_stderr: Option<bool>,
+    kept: Kept,
+}
+
+/// What one attempt wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    attempt: u32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Kept {
+    /// An attempt that comes after another begins anew.
+    fn keep(&mut self, attempt: u32, to_stderr: bool, data: &[u8]) {
+        if attempt != self.attempt {
+            *self = Kept { attempt, ..Kept::default() };
+        }
+        if to_stderr { &mut self.stderr } else { &mut self.stdout }.extend_from_slice(data);
+    }
 }
 
 /// A connection that does not come back.
@@ -111,7 +132,13 @@ impl Follower {
             trouble: None,
             only_attempt: None,
             only_stderr: None,
+            kept: Kept::default(),
         }
+    }
+
+    /// What was kept, with [`Show::Keep`].
+    pub(crate) fn kept(&mut self) -> Kept {
+        std::mem::take(&mut self.kept)
     }
 
     /// Prints one attempt's output as far as it exists, and does not wait for more.
@@ -258,6 +285,7 @@ impl Follower {
                 offset: chunk.offset.saturating_add(seen),
                 data: view::Bytes(data.to_vec()),
             })?,
+            Show::Keep => self.kept.keep(attempt, to_stderr, data),
             Show::Nothing => {}
         }
         self.output = next;

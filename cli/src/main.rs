@@ -11,6 +11,7 @@ mod context;
 mod duration;
 mod error;
 mod exit;
+mod files;
 mod follow;
 mod interrupts;
 mod render;

@@ -33,6 +33,11 @@ pub(crate) fn note(text: &str) {
     writeln!(std::io::stderr(), "cortex: {text}").ok();
 }
 
+/// Writes an error on stderr; when nobody listens there, nothing is lost.
+pub(crate) fn say_error(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
 /// Our two streams for a task's raw bytes. Writes happen beside the runtime, so that a reader who
 /// does not read cannot keep signals from being noticed.
 pub(crate) struct Raw {

@@ -2,6 +2,7 @@
 //! here is meant to be parsed.
 
 use crate::duration;
+use cortex_model::FileAction;
 use cortex_model::proto as pb;
 use pb::ending::Kind;
 
@@ -39,6 +40,13 @@ pub(crate) fn action(spec: Option<&pb::TaskSpec>) -> String {
         }
         Some(pb::action::Kind::Shell(s)) => {
             s.argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" ")
+        }
+        Some(pb::action::Kind::File(f)) => {
+            let name = match f.op.clone() {
+                Some(op) => FileAction { path: Vec::new(), op }.name(),
+                None => "unknown",
+            };
+            format!("fs {name} {}", quote(&f.path))
         }
         None => "an action that this version does not know".to_owned(),
     }

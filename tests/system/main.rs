@@ -8,6 +8,7 @@ mod audit_faults;
 mod cancel;
 mod directory;
 mod disk;
+mod files;
 mod fleet;
 mod fleet_identity;
 mod identity;

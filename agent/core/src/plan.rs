@@ -2,10 +2,12 @@
 //! [`crate::policy::decide`] makes one: the executor accepts nothing else.
 
 mod confine;
+mod work;
 
 use crate::policy::Secret;
 pub use confine::{Confine, Enforce, FsView, HostPort, Level, Limits, NetMode, TmpDir};
 use std::path::PathBuf;
+pub use work::FileWork;
 
 /// Something that the owner's policy allows, ready to be journalled and started.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct ProcessPlan {
     pub tmp: TmpDir,
     /// Values among the variables that must not be in any output.
     pub secrets: Vec<Secret>,
+    /// What is done with files in place of running a program.
+    pub work: Option<Box<FileWork>>,
 }
 
 /// Which file a path meant when it was looked at.

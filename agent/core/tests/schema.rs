@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Where a table stands in the schema, and a policy that has a key there that nobody knows.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 13] = [
     ("", "nobody_knows = 1"),
     ("/properties/programs", "programs = { nobody_knows = 1 }"),
     ("/properties/env", "env = { nobody_knows = 1 }"),
@@ -20,6 +20,7 @@ const TABLES: [(&str, &str); 12] = [
     ("/properties/consent", "consent = { nobody_knows = 1 }"),
     ("/properties/sandbox", "sandbox = { nobody_knows = 1 }"),
     ("/properties/paths", "paths = { nobody_knows = 1 }"),
+    ("/properties/files", "files = { nobody_knows = 1 }"),
     ("/properties/rule/items", "rule = [{ nobody_knows = 1 }]"),
     ("/properties/rule/items/properties/examples", "rule = [{ examples = { nobody_knows = 1 } }]"),
 ];
@@ -81,6 +82,8 @@ fn every_word_of_the_schema_is_read() {
         ("/properties/default", "default"),
         ("/properties/strict", "strict"),
         ("/properties/opaque_shell", "opaque_shell"),
+        ("/properties/files/properties/read", "files.read"),
+        ("/properties/files/properties/write", "files.write"),
         ("/properties/limits/properties/enforce", "limits.enforce"),
         ("/properties/consent/properties/remember", "consent.remember"),
     ] {

@@ -8,7 +8,9 @@ mod machine;
 
 use cortex_agent_core::policy::{Decision, Policy, Request, decide};
 use cortex_model::task::ShellAction;
-use cortex_model::{Action, AttemptKey, TaskId, TaskKey, Workspace};
+use cortex_model::{
+    Action, AttemptKey, FileAction, FileOp, TaskId, TaskKey, Workspace, proto as pb,
+};
 use machine::World;
 
 fn key() -> AttemptKey {
@@ -16,8 +18,8 @@ fn key() -> AttemptKey {
     AttemptKey { task: TaskKey { workspace: Workspace::default_workspace(), task }, attempt: 1 }
 }
 
-fn run(world: &World, policy: &Policy, shell: ShellAction, cwd: &str) -> Decision {
-    let (key, action) = (key(), Action::Shell(shell));
+fn run(world: &World, policy: &Policy, action: Action, cwd: &str) -> Decision {
+    let key = key();
     let facts = world.facts(policy, &action, cwd);
     let request = Request {
         key: &key,
@@ -69,7 +71,40 @@ fn script(text: &str) -> String {
     signs.iter().fold(text.to_owned(), |text, (sign, c)| text.replace(sign, c))
 }
 
-fn request(text: &str) -> (ShellAction, String) {
+/// `fs.OPERATION PATH [PATH]`.
+fn file(text: &str) -> Option<Action> {
+    let words = words(text);
+    let name = words.first()?.strip_prefix("fs.")?;
+    let to = words.get(2).map(|to| to.clone().into_bytes()).unwrap_or_default();
+    let op = match name {
+        "read" => FileOp::Read(Default::default()),
+        "list" => FileOp::List(Default::default()),
+        "glob" => FileOp::Glob(Default::default()),
+        "search" => FileOp::Search(Default::default()),
+        "stat" => FileOp::Stat(Default::default()),
+        "stat-link" => FileOp::Stat(pb::FileStat { link: true, ..Default::default() }),
+        "write" => FileOp::Write(Default::default()),
+        "edit" => FileOp::Edit(Default::default()),
+        "delete" => FileOp::Delete(Default::default()),
+        "move" => FileOp::Move(pb::FileMove { to, ..Default::default() }),
+        "receive" => FileOp::Receive(Default::default()),
+        "chunk" => FileOp::Chunk(Default::default()),
+        "finish" => FileOp::Finish(Default::default()),
+        other => panic!("no operation {other}"),
+    };
+    let path = words.get(1)?.clone().into_bytes();
+    Some(Action::File(Box::new(FileAction { path, op })))
+}
+
+fn request(text: &str) -> (Action, String) {
+    if let Some(file) = file(text) {
+        return (file, String::new());
+    }
+    let (shell, cwd) = command(text);
+    (Action::Shell(shell), cwd)
+}
+
+fn command(text: &str) -> (ShellAction, String) {
     let (mut shell, mut cwd, mut rest) = (ShellAction::default(), String::new(), text.trim_start());
     loop {
         let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -92,8 +127,8 @@ fn request(text: &str) -> (ShellAction, String) {
 /// What is wrong with a line; `None` if it comes out as it says.
 fn check(world: &World, policy: &Policy, line: &str) -> Option<String> {
     let (expected, text) = line.split_once(" | ").expect("a line has EFFECT | REQUEST");
-    let (shell, cwd) = request(text);
-    let decision = run(world, policy, shell, &cwd);
+    let (action, cwd) = request(text);
+    let decision = run(world, policy, action, &cwd);
     let code = decision.fault.as_ref().map(|fault| fault.code.as_str());
     let mut wanted = expected.split_whitespace();
     let mut wrong = wanted.next() != Some(decision.effect.word());
@@ -151,4 +186,62 @@ fn programs_that_run_others_are_denied() {
 #[test]
 fn paths_are_compared_by_where_they_lead() {
     check_table("paths.txt");
+}
+
+#[test]
+fn files_are_decided_by_where_their_paths_lead() {
+    check_table("files.txt");
+}
+
+#[test]
+fn a_policy_that_does_not_open_files_denies_them() {
+    let world = World::new();
+    let rest =
+        "programs = { search = [] }\npaths = { roots = [\"~/src/shop\"] }\nstrict = \"off\"\n";
+    for (table, read, write) in [
+        ("", "deny CX-0401", "deny CX-0401"),
+        ("files = { read = \"allow\" }", "allow", "deny CX-0401"),
+        ("files = { read = \"ask\", write = \"allow\" }", "ask CX-1201", "allow"),
+        ("files = { write = \"deny\" }", "deny CX-0401", "deny CX-0401"),
+    ] {
+        let policy = world.policy(&format!("version = 1\n{rest}{table}\n")).unwrap();
+        for (expected, what) in [(read, "fs.read Cargo.toml"), (write, "fs.write notes.txt")] {
+            assert_eq!(check(&world, &policy, &format!("{expected} | {what}")), None, "{table}");
+        }
+        assert_eq!(policy.allows_files(), !read.starts_with("deny"), "{table}");
+    }
+    let old = Policy::parse("version = 0", String::new()).unwrap();
+    assert_eq!(check(&world, &old, "deny CX-0401 | fs.read Cargo.toml"), None);
+}
+
+#[test]
+fn without_a_sandbox_no_file_is_touched() {
+    let mut world = World::new();
+    let text = "version = 1\nprograms = { search = [] }\npaths = { roots = [\"~/src/shop\"], protect = [] }\n\
+                files = { read = \"allow\" }\nsandbox.allow_none = true\n";
+    let policy = world.policy(text).unwrap();
+    assert_eq!(check(&world, &policy, "allow | fs.read Cargo.toml"), None);
+    world.level = cortex_agent_core::plan::Level::None;
+    assert_eq!(check(&world, &policy, "deny CX-1009 | fs.read Cargo.toml"), None);
+}
+
+#[test]
+fn what_is_hidden_does_not_cover_the_tasks_own_directory() {
+    let world = World::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
+    let policy =
+        world.policy(&std::fs::read_to_string(folder.join("laptop.toml")).unwrap()).unwrap();
+    for text in ["ls", "fs.list ."] {
+        let (action, cwd) = request(text);
+        let plan = run(&world, &policy, action, &cwd).plan.unwrap();
+        let cortex_agent_core::plan::Operation::Process(process) = plan.operation() else {
+            panic!("{text}")
+        };
+        let view = &process.view;
+        for open in view.write.iter().chain(&view.roots) {
+            let covers = view.deny.iter().find(|hidden| open.starts_with(hidden));
+            assert_eq!(covers, None, "{text}: {open:?}");
+        }
+        assert!(view.deny.iter().any(|hidden| hidden.ends_with("etc/shadow")), "{view:?}");
+    }
 }

@@ -96,6 +96,7 @@ impl Place {
             cwd: root.clone(),
             env: Vec::new(),
             secrets: Vec::new(),
+            work: None,
             stdin: Vec::new(),
             view: FsView { roots: vec![root], read, ..FsView::default() },
             net: NetMode::None,

@@ -42,11 +42,14 @@ pub fn gather(policy: &Policy, action: &Action, scene: &Scene) -> Facts {
             .unwrap_or_else(|| "/".to_owned()),
         tmpdir: scene.tmpdir.to_string_lossy().into_owned(),
         user: variable("USER"),
+        program: std::env::current_exe().unwrap_or_default(),
         agent: scene.mark.clone(),
         machine: scene.machine.clone(),
         ..Facts::default()
     };
-    let Action::Shell(_) = action else { return facts };
+    if let Action::Echo { .. } = action {
+        return facts;
+    }
     let search = policy.search();
     for _ in 0..ROUNDS {
         let needs = policy.needs(action, &facts);
@@ -86,11 +89,11 @@ pub fn gather(policy: &Policy, action: &Action, scene: &Scene) -> Facts {
     facts
 }
 
-/// Where the task wants to start: what it names, or the first root. `None`: in its own temporary directory.
+/// Where the task wants to start, and relative paths count from: what it names, or the first root. `None`: in its own temporary directory.
 fn cwd(policy: &Policy, action: &Action) -> Option<Result<PathBuf, String>> {
     let named = match action {
         Action::Shell(shell) if !shell.cwd.is_empty() => Some(PathBuf::from(&shell.cwd)),
-        Action::Shell(_) => policy.roots().first().cloned(),
+        Action::Shell(_) | Action::File(_) => policy.roots().first().cloned(),
         Action::Echo { .. } => None,
     }?;
     let shown = named.display();

@@ -9,7 +9,9 @@ use cortex_agent_core::recovery::Found;
 use cortex_audit::record::{self, Decimal, Record, Status};
 use cortex_audit::{Commitment, Leaf, Opening, SignedNote, Value};
 use cortex_model::task::{OutputSummary, WireError};
-use cortex_model::{Action, Actor, ActorKind, AttemptKey, Confinement, Ending, Outcome};
+use cortex_model::{
+    Action, Actor, ActorKind, AttemptKey, Confinement, Ending, FileAction, FileOp, Outcome,
+};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -104,10 +106,15 @@ impl IntentDraft {
         incarnation: &str,
         sealer: &mut Sealer<'_>,
     ) -> Result<Record, WriteError> {
-        let (op, exec) = match self.plan.operation() {
-            Operation::Echo(_) => ("echo", None),
+        let (op, exec, target) = match self.plan.operation() {
+            Operation::Echo(_) => ("echo".to_owned(), None, None),
             Operation::Process(process) => {
-                ("process.exec", Some(exec(process, self.confined.clone(), &self.plan, sealer)?))
+                let exec = exec(process, self.confined.clone(), &self.plan, sealer)?;
+                let target = match &process.work {
+                    Some(work) => Some(target(&work.action, sealer)?),
+                    None => None,
+                };
+                (op(process), Some(exec), target)
             }
         };
         let auth = self.auth();
@@ -122,12 +129,66 @@ impl IntentDraft {
             span: None,
             actor: actor(self.actor.as_ref()),
             auth,
-            op: op.to_owned(),
+            op,
             exec,
-            target: None,
+            target,
         };
         Ok(intent.into())
     }
+}
+
+fn op(process: &ProcessPlan) -> String {
+    match &process.work {
+        Some(work) => format!("file.{}", work.action.name()),
+        None => "process.exec".to_owned(),
+    }
+}
+
+/// What an operation on files is applied to, and what it brings.
+fn target(file: &FileAction, sealer: &mut Sealer<'_>) -> Result<record::Target, WriteError> {
+    let mut target = record::Target {
+        path: sealer.seal("path", Value::bytes(&file.path))?,
+        to: None,
+        content: None,
+        bytes: None,
+        mode: None,
+    };
+    let mode = |mode: u32| (mode != 0).then_some(mode);
+    let content = match &file.op {
+        FileOp::Write(write) => {
+            target.mode = mode(write.mode);
+            Some(write.content.as_slice())
+        }
+        FileOp::Chunk(chunk) => Some(chunk.data.as_slice()),
+        FileOp::Edit(edit) if !edit.diff.is_empty() => Some(edit.diff.as_slice()),
+        FileOp::Move(m) => {
+            target.to = Some(sealer.seal("to", Value::bytes(&m.to))?);
+            None
+        }
+        FileOp::Read(read) => {
+            target.bytes = Some(read.length).filter(|length| *length > 0);
+            None
+        }
+        FileOp::Receive(receive) => {
+            target.bytes = Some(receive.size);
+            None
+        }
+        FileOp::Finish(finish) => {
+            (target.bytes, target.mode) = (Some(finish.size), mode(finish.mode));
+            None
+        }
+        FileOp::Edit(_)
+        | FileOp::List(_)
+        | FileOp::Stat(_)
+        | FileOp::Glob(_)
+        | FileOp::Search(_)
+        | FileOp::Delete(_) => None,
+    };
+    if let Some(content) = content {
+        target.bytes = Some(content.len() as u64);
+        target.content = Some(sealer.digest("content", content)?);
+    }
+    Ok(target)
 }
 
 fn exec(
@@ -170,12 +231,18 @@ fn exec(
 impl RefusalDraft {
     pub(crate) fn record(&self, sealer: &mut Sealer<'_>) -> Result<Record, WriteError> {
         let (op, argv) = match &self.action {
-            Action::Echo { .. } => ("echo", None),
+            Action::Echo { .. } => ("echo".to_owned(), None),
             Action::Shell(shell) if shell.argv.is_empty() => {
                 let script = [b"sh".to_vec(), b"-c".to_vec(), shell.script.clone().into_bytes()];
-                ("process.exec", Some(sealer.list("argv", &script)?))
+                ("process.exec".to_owned(), Some(sealer.list("argv", &script)?))
             }
-            Action::Shell(shell) => ("process.exec", Some(sealer.list("argv", &shell.argv)?)),
+            Action::Shell(shell) => {
+                ("process.exec".to_owned(), Some(sealer.list("argv", &shell.argv)?))
+            }
+            Action::File(file) => {
+                let words = [format!("fs.{}", file.name()).into_bytes(), file.path.clone()];
+                (format!("file.{}", file.name()), Some(sealer.list("argv", &words)?))
+            }
         };
         let refusal = record::Refusal {
             cmd: cmd(&self.key),
@@ -184,7 +251,7 @@ impl RefusalDraft {
             actor: actor(self.actor.as_ref()),
             code: self.code.clone(),
             auth: auth("deny", &self.policy, &self.rule, self.answer.as_ref()),
-            op: op.to_owned(),
+            op,
             argv,
         };
         Ok(refusal.into())
@@ -201,8 +268,8 @@ impl IntentDraft {
     /// The record of an intent that the journal itself refuses: the policy allowed it.
     pub(crate) fn refused(&self, code: &str) -> Record {
         let op = match self.plan.operation() {
-            Operation::Echo(_) => "echo",
-            Operation::Process(_) => "process.exec",
+            Operation::Echo(_) => "echo".to_owned(),
+            Operation::Process(process) => op(process),
         };
         let refusal = record::Refusal {
             cmd: cmd(&self.key),
@@ -211,7 +278,7 @@ impl IntentDraft {
             actor: actor(self.actor.as_ref()),
             code: code.to_owned(),
             auth: self.auth(),
-            op: op.to_owned(),
+            op,
             argv: None,
         };
         refusal.into()

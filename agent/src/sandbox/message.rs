@@ -70,6 +70,9 @@ pub(super) struct Spec {
     /// A directory that is made for the task alone; empty: none.
     #[prost(bytes = "vec", tag = "17")]
     pub(super) tmp: Vec<u8>,
+    /// What is done with files in place of executing a program.
+    #[prost(message, optional, tag = "18")]
+    pub(super) work: Option<crate::files::Order>,
 }
 
 /// A file and what it was when it was looked at.

@@ -4,8 +4,9 @@
 use super::armed::Armed;
 use super::groups::Held;
 use super::message::{Armour, SameFile, Spec};
+use crate::files::Order;
 use cortex_agent_core::ProcessPlan;
-use cortex_agent_core::plan::{Confine, Enforce, FsView, Level, NetMode, TmpDir};
+use cortex_agent_core::plan::{Confine, Enforce, FileWork, FsView, Level, NetMode, TmpDir};
 use cortex_model::{Code, Fault};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -170,6 +171,15 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
         pids: plan.limits.pids.unwrap_or(0),
         file_size: plan.limits.file_size.unwrap_or(0),
         tmp,
+        work: plan.work.as_deref().map(order),
+    }
+}
+
+fn order(work: &FileWork) -> Order {
+    Order {
+        action: Some((&work.action).into()),
+        place: bytes(&work.place),
+        to_place: work.to_place.as_deref().map(bytes).unwrap_or_default(),
     }
 }
 

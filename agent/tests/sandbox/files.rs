@@ -239,3 +239,18 @@ async fn a_temporary_directory_of_its_own_comes_and_goes_with_the_task() {
         assert!(!own.exists(), "{who:?}: it is still there");
     }
 }
+
+#[tokio::test]
+async fn a_protected_name_below_a_file_is_no_reason_not_to_start() {
+    for who in everybody() {
+        let room = Room::new(who).await;
+        std::fs::write(room.root.join(".hg"), "a file, as the placeholder of another task is")
+            .unwrap();
+        room.give(&room.root.join(".hg"));
+        let script = "mv .hg x || rm .hg || mkdir -p .hg/hgrc || echo held";
+        let mut plan = room.plan(&["sh", "-c", script]);
+        plan.view.protect = vec![room.root.join(".hg/hgrc")];
+        let ran = room.run(&plan).await;
+        assert_eq!((ran.code(), ran.out.as_str()), (0, "held\n"), "{who:?}: {ran:?}");
+    }
+}

@@ -11,3 +11,5 @@ mod network;
 mod quotas;
 #[path = "../support/sandbox.rs"]
 mod support;
+mod work;
+mod work_attacks;

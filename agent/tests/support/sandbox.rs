@@ -173,6 +173,7 @@ impl Room {
             argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
             cwd: self.root.clone(),
             secrets: Vec::new(),
+            work: None,
             env: vec![
                 ("PATH".to_owned(), b"/usr/bin:/bin".to_vec()),
                 ("LANG".to_owned(), b"C.UTF-8".to_vec()),

@@ -5,6 +5,8 @@ pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod context;
+pub(crate) mod cp;
+pub(crate) mod fs;
 pub(crate) mod gateway;
 pub(crate) mod login;
 pub(crate) mod mirror;
@@ -74,6 +76,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Mirror(args) => mirror::run(*args, session.global.data_dir.as_deref()).await,
         Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
+        Command::Fs(command) => fs::run(&session, command).await,
+        Command::Cp(args) => cp::run(&session, args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),
         Command::Audit(command) => audit::run(&session, command).await,

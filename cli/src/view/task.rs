@@ -122,6 +122,11 @@ pub(crate) enum Action {
         secret_env: BTreeMap<String, String>,
         stdin: Bytes,
     },
+    File {
+        op: &'static str,
+        path: Bytes,
+        fields: serde_json::Value,
+    },
     Unknown,
 }
 
@@ -152,6 +157,10 @@ impl From<Option<&pb::action::Kind>> for Action {
                     .collect(),
                 stdin: Bytes(s.stdin.clone()),
             },
+            Some(pb::action::Kind::File(f)) => {
+                let (op, fields) = super::file::of(f.op.as_ref());
+                Action::File { op, path: Bytes(f.path.clone()), fields }
+            }
             None => Action::Unknown,
         }
     }

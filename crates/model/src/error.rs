@@ -169,6 +169,18 @@ codes! {
     ConsentNotYours = "CX-1206", Forbidden, false, "answer from a terminal of your own on the node", "Whoever answers could be a task of the agent, or somebody else.";
     ConsentNotFound = "CX-1207", NotFound, false, "see what waits with 'cortex-agent consent list'", "There is no such question or grant.";
     ConsentBadAnswer = "CX-1208", Invalid, false, "look at the whole question with 'cortex-agent consent show ID', and type the code it shows", "An answer is not complete, so it counts for nothing.";
+    BadFileAction = "CX-1301", Invalid, false, "see 'cortex fs --help' and docs/files.md", "An operation on files is incomplete or contradicts itself.";
+    FileNotFound = "CX-1302", NotFound, false, "see what is there: cortex fs list", "There is no such file or directory on the node.";
+    FileKind = "CX-1303", Precondition, false, "see what it is: cortex fs stat", "What is at the path is of another kind than the operation works on.";
+    FileExists = "CX-1304", Exists, false, "choose another path, or allow that it is replaced", "There is something at the path already.";
+    FileChanged = "CX-1305", Precondition, false, "read it again and decide anew", "The file is not the one that was expected: it was changed meanwhile.";
+    EditMismatch = "CX-1306", Precondition, false, "read the file again; nothing was changed", "An edit does not fit the file, so none of it was done.";
+    FileRefused = "CX-1307", Forbidden, false, "see owner and permissions of the file, and what the node's policy protects", "The node's system does not let the path be used.";
+    FileNoSpace = "CX-1308", Exhausted, true, "free space on the node", "There is no room on the node's disk, or the file would be larger than a task may write.";
+    FileFailed = "CX-1309", Precondition, true, "look at the node's disk and its kernel log", "Reading or writing failed on the node.";
+    PartGone = "CX-1310", Precondition, false, "begin the copy again", "The part of a file that was being received is not there any more.";
+    DigestMismatch = "CX-1311", Precondition, true, "copy again; if it happens again, look at the disks", "Bytes do not have the SHA-256 that they should have.";
+    FileTooLarge = "CX-1312", Exhausted, false, "read a range, or copy it with 'cortex cp'", "The file is larger than the operation can take.";
     SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
     SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }

@@ -10,6 +10,7 @@ pub mod capability;
 pub mod credential;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod ids;
 pub mod limits;
 pub mod registry;
@@ -26,6 +27,7 @@ pub use cortex_proto::v1 as proto;
 pub use capability::{NodeFacts, Requirement, Version};
 pub use error::{Code, Fault};
 pub use event::{Commit, Event, ReleaseReason, ResolveAs, TaskState};
+pub use file::{FileAction, FileOp};
 pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
 pub use role::{Permission, Role};
 pub use task::{

@@ -197,6 +197,36 @@ pub const CONSENT_PEERS_MAX: usize = 16;
 /// Most places that are hidden or protected because of their name. More: denied, with advice.
 pub const VIEW_NAMES_MAX: usize = 4_000;
 
+// Files.
+
+/// Longest path of a file action, bytes.
+pub const FILE_PATH_MAX: usize = 4096;
+/// Most bytes of a file that travel in one task: the content of a write, a diff, a piece of a larger file.
+pub const FILE_PIECE_MAX: usize = 128 * 1024;
+/// Most search-and-replaces of one edit.
+pub const FILE_REPLACEMENTS_MAX: usize = 256;
+/// Largest file that is edited, or searched line by line, in memory, bytes. Larger: refused.
+pub const FILE_EDIT_MAX: u64 = 64 * 1024 * 1024;
+/// Most patterns of a glob or search.
+pub const FILE_GLOBS_MAX: usize = 64;
+/// Longest pattern, bytes.
+pub const FILE_PATTERN_MAX: usize = 4096;
+/// Most entries that a list, glob or search tells; also what 0 means for list and glob.
+pub const FILE_ENTRIES_MAX: usize = 100_000;
+/// Lines that a search tells when it does not say how many.
+pub const FILE_MATCHES_DEFAULT: usize = 1_000;
+/// Most lines around a match.
+pub const FILE_CONTEXT_MAX: usize = 100;
+/// Longest line that a search tells whole, bytes; of a longer one it tells the beginning.
+pub const FILE_LINE_MAX: usize = 16 * 1024;
+/// Directories below each other that are removed together. Deeper: refused.
+pub const FILE_DEPTH_MAX: usize = 256;
+/// Pieces of an upload that are on their way at a time.
+pub const FILE_PIECES_AHEAD: usize = 8;
+/// Bytes of a download that one task gives.
+pub const FILE_PORTION: u64 = 8 * 1024 * 1024;
+
+const _: () = assert!(FILE_PIECE_MAX + FILE_PATH_MAX + 8 * 1024 <= SPEC_MAX);
 const _: () = assert!(SPEC_MAX + 32 * 1024 <= COMMIT_MAX);
 const _: () = assert!(ECHO_MAX + INLINE_OUTPUT_MAX < SPEC_MAX);
 const _: () = assert!(INLINE_OUTPUT_MAX < COMMIT_MAX / 2);

@@ -2,7 +2,9 @@
 //! two requests in words. Relative durations as given, taken before defaults are applied, so that a
 //! later version with other defaults still recognises a repeat.
 
+use crate::file::FileOp;
 use crate::task::{Action, RetryOn, TaskSpec};
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 /// The version of the field list below. A new version keeps the old ones readable.
@@ -34,6 +36,11 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
                 f.push(("shell.secret_env", list(parts)));
             }
         }
+        Action::File(file) => {
+            let (name, content) = file_op(&file.op);
+            f.push(("file.path", file.path.clone()));
+            f.push((name, content));
+        }
     }
     let require: Vec<String> = spec.require.iter().map(ToString::to_string).collect();
     f.push(("require", list(require.iter().map(String::as_bytes))));
@@ -50,6 +57,24 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
     f.push(("node_lost_grace_ms", spec.node_lost_grace_ms.to_string().into_bytes()));
     f.push(("output_limit_bytes", spec.output_limit_bytes.to_string().into_bytes()));
     f
+}
+
+/// The operation in the encoding of the contract: fields by their numbers, and left out where they have their default.
+fn file_op(op: &FileOp) -> (&'static str, Vec<u8>) {
+    match op {
+        FileOp::Read(m) => ("file.read", m.encode_to_vec()),
+        FileOp::Write(m) => ("file.write", m.encode_to_vec()),
+        FileOp::Edit(m) => ("file.edit", m.encode_to_vec()),
+        FileOp::List(m) => ("file.list", m.encode_to_vec()),
+        FileOp::Stat(m) => ("file.stat", m.encode_to_vec()),
+        FileOp::Glob(m) => ("file.glob", m.encode_to_vec()),
+        FileOp::Search(m) => ("file.search", m.encode_to_vec()),
+        FileOp::Delete(m) => ("file.delete", m.encode_to_vec()),
+        FileOp::Move(m) => ("file.move", m.encode_to_vec()),
+        FileOp::Receive(m) => ("file.receive", m.encode_to_vec()),
+        FileOp::Chunk(m) => ("file.chunk", m.encode_to_vec()),
+        FileOp::Finish(m) => ("file.finish", m.encode_to_vec()),
+    }
 }
 
 /// SHA-256 over `cortex-request/1` and, for each field, the lengths and bytes of name and value
@@ -115,6 +140,8 @@ fn show(v: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::FileAction;
+    use crate::proto as pb;
     use crate::task::{RetryPolicy, ShellAction};
 
     fn spec(argv: &[&str]) -> TaskSpec {
@@ -159,6 +186,24 @@ mod tests {
         assert_ne!(shell("ls", &[]), shell("ls", &[("A", "b")]));
         assert_ne!(shell("ls", &[("A", "b")]), shell("ls", &[("A", "c")]));
         assert_eq!(shell("ls", &[("A", "b"), ("C", "d")]), shell("ls", &[("C", "d"), ("A", "b")]));
+    }
+
+    #[test]
+    fn an_operation_on_files_counts_with_its_path_and_all_its_fields() {
+        let file = |path: &str, content: &str, mode| {
+            let mut spec = spec(&[]);
+            let write = pb::FileWrite { content: content.into(), mode, ..pb::FileWrite::default() };
+            let op = FileOp::Write(write);
+            spec.action = Action::File(Box::new(FileAction { path: path.into(), op }));
+            hash(&spec)
+        };
+        let first = file("a", "x", 0);
+        assert_eq!(first, file("a", "x", 0));
+        for other in [file("b", "x", 0), file("a", "y", 0), file("a", "x", 1)] {
+            assert_ne!(first, other);
+        }
+        let hex: String = first.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "8297f00adc8dc53f32ea3629e76f7a2846776ddba5035d3e136c84104f27636e");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a task is and how it can end. A [`TaskSpec`] that exists was checked; wire forms are in `wire`.
 
 use crate::capability::Requirement;
+use crate::file::FileAction;
 use crate::ids::NodeId;
 use crate::limits;
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub enum Action {
     },
     /// Run a program.
     Shell(ShellAction),
+    /// Read or change files.
+    File(Box<FileAction>),
 }
 
 /// One program, or one script, with its surroundings.
@@ -117,6 +120,7 @@ impl TaskSpec {
         let own = match self.action {
             Action::Echo { .. } => "echo",
             Action::Shell(_) => "shell",
+            Action::File(_) => "files",
         };
         let mut all: BTreeSet<String> = self.require.iter().map(ToString::to_string).collect();
         all.insert(own.to_owned());

@@ -18,7 +18,7 @@ pub struct Actor {
 /// What to do on the node. Exactly one kind must be set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Action {
-    #[prost(oneof = "action::Kind", tags = "1, 2")]
+    #[prost(oneof = "action::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<action::Kind>,
 }
 /// Nested message and enum types in `Action`.
@@ -31,6 +31,9 @@ pub mod action {
         /// Runs one program.
         #[prost(message, tag = "2")]
         Shell(super::ShellAction),
+        /// Reads or changes files.
+        #[prost(message, tag = "3")]
+        File(super::FileAction),
     }
 }
 /// Returns bytes; starts no program.
@@ -61,6 +64,235 @@ pub struct ShellAction {
     /// Variables whose values the node reads from its own secrets.
     #[prost(message, repeated, tag = "6")]
     pub secret_env: ::prost::alloc::vec::Vec<SecretEnvVar>,
+}
+/// Does one thing with files, in the sandbox that commands of the same node run in. What comes of it is the task's output
+/// (docs/files.md).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileAction {
+    /// What it is done with: raw bytes without NUL, at most 4096. Absolute, or from the first root of the node's policy.
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    /// What is done. Exactly one must be set.
+    #[prost(oneof = "file_action::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub op: ::core::option::Option<file_action::Op>,
+}
+/// Nested message and enum types in `FileAction`.
+pub mod file_action {
+    /// What is done. Exactly one must be set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Op {
+        #[prost(message, tag = "2")]
+        Read(super::FileRead),
+        #[prost(message, tag = "3")]
+        Write(super::FileWrite),
+        #[prost(message, tag = "4")]
+        Edit(super::FileEdit),
+        #[prost(message, tag = "5")]
+        List(super::FileList),
+        #[prost(message, tag = "6")]
+        Stat(super::FileStat),
+        #[prost(message, tag = "7")]
+        Glob(super::FileGlob),
+        #[prost(message, tag = "8")]
+        Search(super::FileSearch),
+        #[prost(message, tag = "9")]
+        Delete(super::FileDelete),
+        #[prost(message, tag = "10")]
+        Move(super::FileMove),
+        #[prost(message, tag = "11")]
+        Receive(super::FileReceive),
+        #[prost(message, tag = "12")]
+        Chunk(super::FileChunk),
+        #[prost(message, tag = "13")]
+        Finish(super::FileFinish),
+    }
+}
+/// Gives a file's bytes as standard output.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileRead {
+    /// First byte that is wanted.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Most bytes that are wanted. 0: to the end.
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+    /// The file's version as `stat` told it; another one is refused. Empty: any.
+    #[prost(string, tag = "3")]
+    pub expect_version: ::prost::alloc::string::String,
+}
+/// Puts a whole file in place, at once or not at all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileWrite {
+    /// All of the file, at most 128 KiB.
+    #[prost(bytes = "vec", tag = "1")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of what is replaced; anything else there, or nothing, is refused. Empty: any.
+    #[prost(bytes = "vec", tag = "2")]
+    pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Permission bits, at most 0777. 0: those of what is replaced, or 0644.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    /// Refused where something is already.
+    #[prost(bool, tag = "4")]
+    pub new_only: bool,
+    /// Makes the directories above it that are missing.
+    #[prost(bool, tag = "5")]
+    pub parents: bool,
+}
+/// Changes parts of a text, all of them or none. Either replacements or a diff.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileEdit {
+    /// In order; each sees what the ones before it made.
+    #[prost(message, repeated, tag = "1")]
+    pub replace: ::prost::alloc::vec::Vec<FileReplacement>,
+    /// A unified diff of this one file, at most 128 KiB. Every line of it must be where it says.
+    #[prost(bytes = "vec", tag = "2")]
+    pub diff: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of the file before; another one is refused. Empty: any.
+    #[prost(bytes = "vec", tag = "3")]
+    pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// One search-and-replace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileReplacement {
+    /// What is looked for, byte by byte; not empty.
+    #[prost(bytes = "vec", tag = "1")]
+    pub old: ::prost::alloc::vec::Vec<u8>,
+    /// What is put in its place.
+    #[prost(bytes = "vec", tag = "2")]
+    pub new: ::prost::alloc::vec::Vec<u8>,
+    /// How often it must be there; other counts are refused. 0: once.
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+}
+/// The entries of a directory, by name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileList {
+    /// Most entries that are told. 0: 100,000.
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+}
+/// What a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileStat {
+    /// Its SHA-256 too: then all of it is read.
+    #[prost(bool, tag = "1")]
+    pub sha256: bool,
+    /// Of a symbolic link itself, not of what it leads to.
+    #[prost(bool, tag = "2")]
+    pub link: bool,
+}
+/// Files below a directory whose paths match.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileGlob {
+    /// Patterns as in .gitignore files: "*.rs", "src/**/mod.rs". At least one.
+    #[prost(string, repeated, tag = "1")]
+    pub patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Hidden files, and those that ignore files name, too.
+    #[prost(bool, tag = "2")]
+    pub all: bool,
+    /// Most paths that are told. 0: 100,000.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+/// Lines below a directory, or of one file, that match a regular expression.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileSearch {
+    /// The expression, in the syntax of Rust's regex crate.
+    #[prost(string, tag = "1")]
+    pub pattern: ::prost::alloc::string::String,
+    /// It is plain text, not an expression.
+    #[prost(bool, tag = "2")]
+    pub literal: bool,
+    /// Letters match in either case.
+    #[prost(bool, tag = "3")]
+    pub ignore_case: bool,
+    /// Only in files that match one of these; empty: in all.
+    #[prost(string, repeated, tag = "4")]
+    pub globs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Hidden files, and those that ignore files name, too.
+    #[prost(bool, tag = "5")]
+    pub all: bool,
+    /// Lines before and after each match that are told with it; at most 100.
+    #[prost(uint32, tag = "6")]
+    pub context: u32,
+    /// Most lines that match. 0: 1,000.
+    #[prost(uint32, tag = "7")]
+    pub limit: u32,
+}
+/// Removes a file, a link, or an empty directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileDelete {
+    /// A directory with all that is below it.
+    #[prost(bool, tag = "1")]
+    pub recursive: bool,
+    /// SHA-256 of the file; another one is refused. Empty: any.
+    #[prost(bytes = "vec", tag = "2")]
+    pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// That there is nothing is no error.
+    #[prost(bool, tag = "3")]
+    pub missing_ok: bool,
+}
+/// Gives something another name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileMove {
+    /// The new path, as `FileAction.path`.
+    #[prost(bytes = "vec", tag = "1")]
+    pub to: ::prost::alloc::vec::Vec<u8>,
+    /// A file that is there is replaced.
+    #[prost(bool, tag = "2")]
+    pub replace: bool,
+    /// SHA-256 of the file that is moved; another one is refused. Empty: any.
+    #[prost(bytes = "vec", tag = "3")]
+    pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// Prepares for a file that comes in pieces: finds the part that is there from before, or begins one beside `path`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileReceive {
+    /// Bytes of the whole file.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// SHA-256 of the whole file.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// One piece. The same piece may come twice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileChunk {
+    /// Name of the part, as `receive` told it.
+    #[prost(string, tag = "1")]
+    pub part: ::prost::alloc::string::String,
+    /// Where the piece belongs.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// 1 byte to 128 KiB.
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of the piece.
+    #[prost(bytes = "vec", tag = "4")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// All pieces are there: checks the whole file and puts it in place.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileFinish {
+    /// Name of the part.
+    #[prost(string, tag = "1")]
+    pub part: ::prost::alloc::string::String,
+    /// Bytes of the whole file.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// SHA-256 of the whole file.
+    #[prost(bytes = "vec", tag = "3")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Permission bits, at most 0777. 0: those of what is replaced, or 0644.
+    #[prost(uint32, tag = "4")]
+    pub mode: u32,
+    /// Refused where something is already.
+    #[prost(bool, tag = "5")]
+    pub new_only: bool,
+    /// SHA-256 of what is replaced. Empty: any.
+    #[prost(bytes = "vec", tag = "6")]
+    pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
 }
 /// A variable whose value never leaves the node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,7 +1,9 @@
 //! Examples of what the log stores for ever: a commit with each kind of event, each kind of ending.
 
 use crate::examples::{Example, example};
-use crate::values::{INCARNATION, SESSION, actor, echo_spec, error, outcome, shell_spec};
+use crate::values::{
+    INCARNATION, SESSION, actor, echo_spec, error, file_spec, outcome, shell_spec,
+};
 use cortex_proto::v1::*;
 
 const AT: u64 = 1_760_000_000_000;
@@ -22,9 +24,66 @@ pub(crate) fn examples() -> Vec<Example> {
         example("commit-of-several-events", resolved_and_released()),
         commit("commit-finished-confined", 5, event::Kind::Finished(confined())),
     ];
+    all.extend(file_ops().into_iter().map(|(name, op)| example(name, file_spec(op))));
     let endings = endings().into_iter();
     all.extend(endings.map(|(name, kind)| commit(name, 3, event::Kind::Finished(finished(kind)))));
     all
+}
+
+fn file_ops() -> Vec<(&'static str, file_action::Op)> {
+    use file_action::Op;
+    let (sha256, part) = (vec![0x5a; 32], "00ff".to_owned());
+    let replacement = FileReplacement { old: b"a".to_vec(), new: b"b\xff".to_vec(), count: 2 };
+    vec![
+        ("task-spec-file-read", {
+            let expect_version = "1.2.3".to_owned();
+            Op::Read(FileRead { offset: 7, length: 1 << 33, expect_version })
+        }),
+        ("task-spec-file-write", {
+            let (content, expect_sha256) = (b"x\0".to_vec(), sha256.clone());
+            Op::Write(FileWrite {
+                content,
+                expect_sha256,
+                mode: 0o640,
+                new_only: true,
+                parents: true,
+            })
+        }),
+        ("task-spec-file-edit", {
+            let (replace, diff) = (vec![replacement], b"@@ -1 +1 @@".to_vec());
+            Op::Edit(FileEdit { replace, diff, expect_sha256: sha256.clone() })
+        }),
+        ("task-spec-file-list", Op::List(FileList { limit: 9 })),
+        ("task-spec-file-stat", Op::Stat(FileStat { sha256: true, link: true })),
+        ("task-spec-file-glob", {
+            Op::Glob(FileGlob { patterns: vec!["*.rs".into()], all: true, limit: 9 })
+        }),
+        ("task-spec-file-search", {
+            let globs = vec!["src/**".into()];
+            let (pattern, context, limit) = ("a.b".to_owned(), 2, 9);
+            let (literal, ignore_case, all) = (true, true, true);
+            Op::Search(FileSearch { pattern, literal, ignore_case, globs, all, context, limit })
+        }),
+        ("task-spec-file-delete", {
+            let expect_sha256 = sha256.clone();
+            Op::Delete(FileDelete { recursive: true, expect_sha256, missing_ok: true })
+        }),
+        ("task-spec-file-move", {
+            let expect_sha256 = sha256.clone();
+            Op::Move(FileMove { to: b"to\xff".to_vec(), replace: true, expect_sha256 })
+        }),
+        ("task-spec-file-receive", {
+            Op::Receive(FileReceive { size: 1 << 40, sha256: sha256.clone() })
+        }),
+        ("task-spec-file-chunk", {
+            let (part, data) = (part.clone(), b"\0\xff".to_vec());
+            Op::Chunk(FileChunk { part, offset: 1 << 35, data, sha256: sha256.clone() })
+        }),
+        ("task-spec-file-finish", {
+            let (size, mode, expect_sha256) = (1 << 40, 0o755, sha256.clone());
+            Op::Finish(FileFinish { part, size, sha256, mode, new_only: true, expect_sha256 })
+        }),
+    ]
 }
 
 fn event(kind: event::Kind) -> Event {

@@ -47,6 +47,12 @@ pub(crate) fn shell_spec() -> TaskSpec {
     }
 }
 
+pub(crate) fn file_spec(op: file_action::Op) -> TaskSpec {
+    let file = FileAction { path: b"src/\xff\nname".to_vec(), op: Some(op) };
+    let action = Action { kind: Some(action::Kind::File(file)) };
+    TaskSpec { action: Some(action), ..TaskSpec::default() }
+}
+
 pub(crate) fn echo_spec() -> TaskSpec {
     let echo = EchoAction { payload: b"hello\0world".to_vec() };
     let action = Action { kind: Some(action::Kind::Echo(echo)) };

@@ -3,6 +3,7 @@
 use super::escape;
 use crate::plan::{Confine, FsView, Level, NetMode};
 use crate::policy::{ClassSet, Proposal};
+use cortex_model::FileOp;
 use sha2::{Digest, Sha256};
 
 /// The lines, and their hash.
@@ -52,6 +53,9 @@ pub fn show(
         page.line("input     ", &format!("{} bytes", process.stdin.len()));
         page.text("input     ", &String::from_utf8_lossy(&process.stdin));
     }
+    if let Some(work) = &process.work {
+        brought(&mut page, &work.action.op);
+    }
     page.line("files     ", &files(&process.view));
     page.line("network   ", &network(&process.net));
     page.line(
@@ -75,6 +79,40 @@ pub fn show(
         hash.update(b"\n");
     }
     Shown { lines: page.lines, sha256: hash.finalize().into() }
+}
+
+/// What an operation on files brings along, and how far it goes.
+fn brought(page: &mut Page, op: &FileOp) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match op {
+        FileOp::Write(write) => page.text("content   ", &text(&write.content)),
+        FileOp::Edit(edit) => {
+            for one in &edit.replace {
+                page.text("replaces  ", &text(&one.old));
+                page.text("by        ", &text(&one.new));
+            }
+            if !edit.diff.is_empty() {
+                page.text("diff      ", &text(&edit.diff));
+            }
+        }
+        FileOp::Delete(delete) if delete.recursive => {
+            page.line("removes   ", "a directory with everything below it");
+        }
+        FileOp::Finish(finish) => {
+            page.line("content   ", &format!("{} bytes that were received", finish.size));
+        }
+        FileOp::Chunk(chunk) => {
+            page.line("content   ", &format!("{} bytes at {}", chunk.data.len(), chunk.offset));
+        }
+        FileOp::Delete(_)
+        | FileOp::Read(_)
+        | FileOp::List(_)
+        | FileOp::Stat(_)
+        | FileOp::Glob(_)
+        | FileOp::Search(_)
+        | FileOp::Move(_)
+        | FileOp::Receive(_) => {}
+    }
 }
 
 fn files(view: &FsView) -> String {

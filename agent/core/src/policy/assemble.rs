@@ -82,6 +82,7 @@ pub(super) fn assemble(
         confine,
         tmp: TmpDir::Own(PathBuf::from(&facts.tmpdir)),
         secrets,
+        work: None,
     };
     let ids: Vec<&str> = sum.rules.iter().map(|rule| rule.id.as_str()).collect();
     let fingerprint = fingerprint(parts.digest, &ids, shell, &process);
@@ -107,7 +108,7 @@ pub(super) fn assemble(
 }
 
 /// The owner decides.
-fn ask(
+pub(super) fn ask(
     sum: Sum<'_>,
     rule: String,
     process: ProcessPlan,
@@ -129,7 +130,7 @@ fn ask(
     }
 }
 
-fn denied(sum: Sum<'_>, decider: &str) -> Decision {
+pub(super) fn denied(sum: Sum<'_>, decider: &str) -> Decision {
     let fault = sum
         .fault
         .clone()
@@ -137,12 +138,12 @@ fn denied(sum: Sum<'_>, decider: &str) -> Decision {
     Decision { classes: sum.classes, ..Decision::deny(decider, sum.trail, fault) }
 }
 
-fn refuse(mut sum: Sum<'_>, decider: &str, fault: Fault) -> Decision {
+pub(super) fn refuse(mut sum: Sum<'_>, decider: &str, fault: Fault) -> Decision {
     sum.trail.push(fault.message.clone());
     Decision { classes: sum.classes, ..Decision::deny(decider, sum.trail, fault) }
 }
 
-fn limits(rules: &Rules, facts: &Facts, request: &Request<'_>) -> Limits {
+pub(super) fn limits(rules: &Rules, facts: &Facts, request: &Request<'_>) -> Limits {
     let own = &rules.limits;
     let least = |own: Option<u64>, asked: u64| own.map_or(asked, |own| own.min(asked));
     Limits {
@@ -163,14 +164,19 @@ fn percent(cpu: Cpu, cpus: u32) -> u32 {
     }
 }
 
-fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
+pub(super) fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
     let places = &court.rules.places;
     let look = |found: &Result<Vec<PathBuf>, String>| {
         found.clone().map_err(|why| {
             Fault::new(Code::PathDenied, format!("the roots could not be looked through: {why}"))
         })
     };
-    let hidden = places.deny.iter().filter_map(|hidden| hidden.pattern.tree());
+    // Only what lies in an opened place can be seen at all. To cover more would cover what lies below it: the task's own
+    // directory is in that of the agent.
+    let tmp = PathBuf::from(&court.facts.tmpdir);
+    let opened = || places.roots.iter().chain(&places.read).chain(&places.write).chain([&tmp]);
+    let seen = |tree: &PathBuf| opened().any(|place| tree.starts_with(place));
+    let hidden = places.deny.iter().filter_map(|hidden| hidden.pattern.tree()).filter(seen);
     let protected = places.protect.iter().filter_map(Pattern::tree);
     let mut view = FsView {
         roots: places.roots.clone(),
@@ -181,7 +187,7 @@ fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
         read_only: sum.read_only,
     };
     if !court.facts.tmpdir.is_empty() {
-        view.write.push(PathBuf::from(&court.facts.tmpdir));
+        view.write.push(tmp);
     }
     for list in [&mut view.protect, &mut view.deny] {
         list.sort();
@@ -191,7 +197,7 @@ fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
 }
 
 /// Whether this machine can hold the process to it. Without a sandbox the owner must agree to every task.
-fn confine(
+pub(super) fn confine(
     rules: &Rules,
     facts: &Facts,
     view: &FsView,
@@ -336,7 +342,7 @@ fn secrets(
 
 /// SHA-256 over everything that was shown and everything that decided: argv or script, programs with their identity,
 /// directory, the task's own variables and input, rules, rights, policy. Not the attempt: it may be asked once for several.
-fn fingerprint(
+pub(super) fn fingerprint(
     digest: &str,
     rules: &[&str],
     shell: &ShellAction,
@@ -368,6 +374,9 @@ fn fingerprint(
         field(reference.as_bytes());
     }
     field(&process.stdin);
+    if let Some(work) = &process.work {
+        field(&work.action.encoded());
+    }
     // What grows and shrinks with the tree (names found below the roots) is the kernel's business, not the answer's.
     field(
         format!("{:?} {:?} {:?}", process.view.roots, process.view.read_only, process.net)

@@ -8,7 +8,7 @@ mod values;
 use super::error::PolicyError;
 use super::file;
 use super::paths::lexical;
-use super::rules::{ProgramName, Rules};
+use super::rules::{FileRules, ProgramName, Rules};
 use super::sets;
 use cortex_model::limits::POLICY_RULES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +160,10 @@ pub(super) fn rules(file: file::File, place: &Place) -> Result<Rules, PolicyErro
         consent: values::consent(&file.consent)?,
         sandbox: values::sandbox(&file.sandbox)?,
         places,
+        files: FileRules {
+            read: rule::effect(file.files.read),
+            write: rule::effect(file.files.write),
+        },
         rules,
         by_program,
         for_all,

@@ -103,6 +103,8 @@ pub struct Facts {
     pub tmpdir: String,
     /// `USER` of the process.
     pub user: String,
+    /// The agent's own program, which does what is to be done with files.
+    pub program: PathBuf,
     /// The journal's incarnation, which marks the agent's processes.
     pub agent: String,
     /// What can be enforced.
@@ -123,6 +125,7 @@ impl Default for Facts {
             home: String::new(),
             tmpdir: String::new(),
             user: String::new(),
+            program: PathBuf::new(),
             agent: String::new(),
             machine: Machine::default(),
         }

@@ -33,7 +33,25 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     pub(super) paths: Paths,
     #[serde(default)]
+    pub(super) files: Files,
+    #[serde(default)]
     pub(super) rule: Vec<Rule>,
+}
+
+/// What may be done with files by operations of their own, without a program. Where is said by `paths`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Files {
+    /// Reading, listing, searching.
+    pub(super) read: EffectWord,
+    /// Writing, editing, moving, removing.
+    pub(super) write: EffectWord,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { read: EffectWord::Deny, write: EffectWord::Deny }
+    }
 }
 
 /// What happens to what no rule matches.

@@ -195,6 +195,7 @@ fn process(
         confine: Confine::Never,
         tmp: TmpDir::Shared(PathBuf::from(tmpdir)),
         secrets: Vec::new(),
+        work: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod examples;
 mod facts;
 mod file;
+mod files;
 mod form;
 mod harden;
 mod judge;
@@ -189,6 +190,12 @@ impl Policy {
         }
     }
 
+    /// Whether any operation on files may be done.
+    #[must_use]
+    pub fn allows_files(&self) -> bool {
+        self.rules().is_some_and(|rules| rules.files.read != Effect::Deny)
+    }
+
     /// How the owner is asked; `None` for a policy that never asks.
     #[must_use]
     pub fn consent(&self) -> Option<&ConsentRules> {
@@ -247,7 +254,11 @@ impl Policy {
     /// What is still to be found out before [`decide`] can say anything but no.
     #[must_use]
     pub fn needs(&self, action: &Action, facts: &Facts) -> Needs {
-        let Action::Shell(shell) = action else { return Needs::default() };
+        let shell = match action {
+            Action::Shell(shell) => shell,
+            Action::File(file) => return files::needs(file, facts),
+            Action::Echo { .. } => return Needs::default(),
+        };
         match &self.content {
             Content::Rules(rules) => Needs::of(rules, shell, facts),
             Content::Legacy(_) => {
@@ -291,6 +302,15 @@ pub fn decide(policy: &Policy, facts: &Facts, request: &Request<'_>) -> Decision
         Action::Shell(shell) => match &policy.content {
             Content::Legacy(legacy) => legacy.decide(facts, request, shell),
             Content::Rules(rules) => whole::decide(rules, &policy.digest, facts, request, shell),
+        },
+        Action::File(file) => match &policy.content {
+            Content::Legacy(_) => {
+                let why = "the node's policy is of version 0, which opens no files";
+                let hint = "write a new policy with 'cortex-agent init'";
+                let fault = Fault::new(Code::NotAllowed, why).with_hint(hint);
+                Decision::deny("", vec![why.to_owned()], fault)
+            }
+            Content::Rules(rules) => files::decide(rules, &policy.digest, facts, request, file),
         },
     }
 }

@@ -42,6 +42,14 @@ impl<'a> Reach<'a> {
         })
     }
 
+    /// The innermost place of the policy in which a path lies.
+    pub(super) fn place(&self, path: &Path) -> Option<PathBuf> {
+        let Places { roots, read, write, .. } = self.places;
+        let own = self.in_tmp(path).then_some(&self.tmp);
+        let all = roots.iter().chain(read).chain(write).filter(|place| path.starts_with(place));
+        all.chain(own).max_by_key(|place| place.as_os_str().len()).cloned()
+    }
+
     pub(super) fn readable(&self, path: &Path) -> Result<(), String> {
         if self.hidden(path) {
             return Err("the policy hides it".to_owned());

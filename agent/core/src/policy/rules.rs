@@ -22,11 +22,19 @@ pub(super) struct Rules {
     pub(super) consent: ConsentRules,
     pub(super) sandbox: SandboxRules,
     pub(super) places: Places,
+    pub(super) files: FileRules,
     pub(super) rules: Vec<Rule>,
     /// Rules by the last part of the program's name they are about.
     pub(super) by_program: BTreeMap<String, Vec<usize>>,
     /// Rules about every program.
     pub(super) for_all: Vec<usize>,
+}
+
+/// What may be done with files without a program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileRules {
+    pub(super) read: Effect,
+    pub(super) write: Effect,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -38,7 +38,7 @@ pub(super) struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             effect: Effect::Allow,
             fault: None,
@@ -55,7 +55,7 @@ impl<'a> Sum<'a> {
     }
 
     /// Strictest wins; of equals the first.
-    fn raise(&mut self, effect: Effect, fault: Option<Fault>, rule: &str) {
+    pub(super) fn raise(&mut self, effect: Effect, fault: Option<Fault>, rule: &str) {
         if effect > self.effect
             || (self.decider.is_empty() && self.fault.is_none() && effect == self.effect)
         {
@@ -338,7 +338,7 @@ fn judge_opaque<'a>(
 }
 
 /// Some classes need the owner's word even when a rule allows them.
-fn strict_mode(rules: &Rules, sum: &mut Sum<'_>) {
+pub(super) fn strict_mode(rules: &Rules, sum: &mut Sum<'_>) {
     let asks = |class: &Class| match rules.strict {
         Strict::Off => false,
         Strict::Destructive => matches!(class, Class::Destructive | Class::Privilege),

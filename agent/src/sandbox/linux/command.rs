@@ -6,6 +6,7 @@ use super::init::{Place, Streams};
 use super::server::send;
 use super::view::path_of;
 use super::{At, Failure, capabilities, landlock, limits, sys};
+use crate::files;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
 };
@@ -20,7 +21,7 @@ use std::process::Command;
 /// Exit code of a process that never became the program; the report says why.
 const NEVER_RAN: i32 = 127;
 
-/// Becomes the program, or says why not.
+/// Becomes the program, or does what is to be done with files, or says why not.
 pub(super) fn run(
     spec: &Spec,
     streams: Streams,
@@ -38,6 +39,12 @@ fn become_program(spec: &Spec, streams: Streams, place: Place, filters: &Filters
     match prepare(spec, place, filters) {
         Ok(()) => {}
         Err(failure) => return failure,
+    }
+    if let Some(order) = &spec.work {
+        // Our own code in the armour of a task: there is nothing to execute, and nothing else to give away.
+        sys::ignore_too_large();
+        drop(streams.stdin);
+        sys::exit(files::run(order, streams.stdout.into(), streams.stderr.into()));
     }
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     let mut command = Command::new(text(&spec.program));
@@ -79,7 +86,7 @@ fn prepare(spec: &Spec, place: Place, filters: &Filters) -> Result<(), Failure> 
         set_no_new_privs(true).at("no new privileges")?;
         landlock::restrict(spec)?;
         capabilities::drop_all()?;
-        filters.apply(armour, spec.host_network)?;
+        filters.apply(armour, spec.host_network, spec.work.is_some())?;
     }
     // What is executed may be looked at by its own kind again, as any program.
     set_dumpable_behavior(DumpableBehavior::Dumpable).ok();

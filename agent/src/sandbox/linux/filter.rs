@@ -104,6 +104,7 @@ const NAMESPACES: [i32; 7] = [
 /// The filters for every kind of task, built once.
 pub(super) struct Filters {
     missing: BpfProgram,
+    missing_to_files: BpfProgram,
     numbers: BpfProgram,
     full: BpfProgram,
     landlock: BpfProgram,
@@ -115,7 +116,8 @@ impl Filters {
     pub(super) fn build() -> Result<Self, seccompiler::Error> {
         let inet: &[i32] = &[AF_UNIX, AF_INET, AF_INET6];
         Ok(Self {
-            missing: missing()?,
+            missing: missing(&[libc::SYS_clone3, libc::SYS_openat2])?,
+            missing_to_files: missing(&[libc::SYS_clone3])?,
             numbers: numbers(),
             full: refused(inet)?,
             // Without a mount namespace every socket file of the machine is in reach.
@@ -124,15 +126,21 @@ impl Filters {
         })
     }
 
-    /// Puts the filters on this process, for good.
-    pub(super) fn apply(&self, armour: Armour, host_network: bool) -> Result<(), Failure> {
+    /// Puts the filters on this process, for good. `files`: it is the agent's own worker for files, which needs `openat2`.
+    pub(super) fn apply(
+        &self,
+        armour: Armour,
+        host_network: bool,
+        files: bool,
+    ) -> Result<(), Failure> {
         let refused = match armour {
             Armour::None => return Ok(()),
             Armour::Full => &self.full,
             Armour::Landlock if host_network => &self.landlock,
             Armour::Landlock => &self.landlock_offline,
         };
-        for program in [&self.missing, &self.numbers, refused] {
+        let missing = if files { &self.missing_to_files } else { &self.missing };
+        for program in [missing, &self.numbers, refused] {
             if !program.is_empty() {
                 seccompiler::apply_filter(program)
                     .map_err(|err| Failure::new(STAGE, err.to_string()))?;
@@ -144,9 +152,9 @@ impl Filters {
 
 /// `clone3` and `openat2` hide their flags in memory, which no filter can read. "Not there" sends programs to the older
 /// calls.
-fn missing() -> Result<BpfProgram, seccompiler::Error> {
-    let rules = [libc::SYS_clone3, libc::SYS_openat2].map(|number| (number, Vec::new()));
-    program(BTreeMap::from(rules), libc::ENOSYS)
+fn missing(calls: &[i64]) -> Result<BpfProgram, seccompiler::Error> {
+    let rules = calls.iter().map(|number| (*number, Vec::new()));
+    program(rules.collect(), libc::ENOSYS)
 }
 
 /// Calls that give a file its mode, with the argument that says it, and the one with the flags that say whether there

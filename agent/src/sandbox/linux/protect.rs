@@ -43,6 +43,10 @@ pub(super) fn protect(spec: &Spec) -> Result<Vec<Vec<u8>>, Failure> {
             let last = parts.peek().is_none();
             let place = match open_plain(&at) {
                 Ok(place) => place,
+                // What does only what it was told to cannot make one of these by another name.
+                Err(Errno::NOENT) if spec.work.is_some() => break,
+                // A file, perhaps the placeholder of another task: it is held, so nothing comes into being below it.
+                Err(Errno::NOTDIR) => break,
                 Err(Errno::NOENT) => {
                     // The first missing part stands for all below it.
                     if let Some(place) = placeholder(&at).at_path(STAGE, &at)? {

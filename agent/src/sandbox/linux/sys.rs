@@ -106,6 +106,12 @@ pub(super) fn reset_signals() {
     }
 }
 
+/// A file that grows beyond its limit is an error that is told, not the end.
+pub(super) fn ignore_too_large() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Children vanish by themselves when they end; nobody waits for them.
 pub(super) fn leave_children_to_the_kernel() {
     // SAFETY: no handler is installed.

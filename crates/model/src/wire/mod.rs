@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod event;
+pub mod file;
 pub mod registry;
 pub mod task;
 

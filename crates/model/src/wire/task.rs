@@ -121,6 +121,9 @@ fn action(p: pb::Action) -> Result<Action, Fault> {
         }
         pb::action::Kind::Echo(e) => Ok(Action::Echo { payload: e.payload }),
         pb::action::Kind::Shell(s) => shell(s).map(Action::Shell),
+        pb::action::Kind::File(f) => {
+            super::file::action(f).map(|file| Action::File(Box::new(file)))
+        }
     }
 }
 
@@ -338,6 +341,7 @@ impl From<&TaskSpec> for pb::TaskSpec {
                     .map(|(n, s)| pb::SecretEnvVar { name: n.clone(), secret: s.clone() })
                     .collect(),
             }),
+            Action::File(file) => pb::action::Kind::File(file.as_ref().into()),
         };
         pb::TaskSpec {
             action: Some(pb::Action { kind: Some(kind) }),

@@ -21,11 +21,7 @@ pub(super) fn rule(
     {
         return Err(bad("an id is made of letters, digits, '-', '_' and '.'".to_owned()));
     }
-    let effect = match rule.effect {
-        EffectWord::Allow => Effect::Allow,
-        EffectWord::Ask => Effect::Ask,
-        EffectWord::Deny => Effect::Deny,
-    };
+    let effect = effect(rule.effect);
     let lists = [rule.globals.as_ref(), rule.sub.as_ref(), rule.flags.as_ref()];
     if lists.into_iter().flatten().any(|list| list.len() > POLICY_RULE_WORDS_MAX) {
         return Err(bad(format!("a list has more than {POLICY_RULE_WORDS_MAX} entries")));
@@ -79,6 +75,14 @@ pub(super) fn rule(
         effect,
         reason: rule.reason.clone(),
     })
+}
+
+pub(super) fn effect(word: EffectWord) -> Effect {
+    match word {
+        EffectWord::Allow => Effect::Allow,
+        EffectWord::Ask => Effect::Ask,
+        EffectWord::Deny => Effect::Deny,
+    }
 }
 
 pub(super) fn class_of(word: ClassWord) -> Class {

@@ -1,0 +1,167 @@
+//! Operations on files of a node, over the real tunnel: `cortex fs` and `cortex cp`, with everything that can be killed
+//! killed, a disk that fills, and a source that changes.
+
+use crate::support::{Server, wait};
+use std::fs;
+use std::path::PathBuf;
+
+/// A server whose node opens a directory.
+pub(crate) struct Desk {
+    pub(crate) server: Server,
+    pub(crate) root: PathBuf,
+}
+
+impl Desk {
+    #[track_caller]
+    pub(crate) fn start() -> Desk {
+        Desk::with_root("work", "")
+    }
+
+    /// With other lines in the policy.
+    #[track_caller]
+    pub(crate) fn with_root(root: &str, lines: &str) -> Desk {
+        let server = Server::start(&[]);
+        let root = server.path(root);
+        fs::create_dir_all(&root).unwrap();
+        let root = root.canonicalize().unwrap();
+        let text = format!(
+            "version = 1\nname = \"desk\"\nstrict = \"off\"\nprograms.search = [\"/usr/bin\", \"/bin\"]\n{lines}\n\
+             [paths]\nroots = [{root:?}]\nread = [\"@system\"]\ndeny = [\"@secrets\", \"**/.env\"]\n\
+             [files]\nread = \"allow\"\nwrite = \"allow\"\n\
+             [[rule]]\nid = \"any\"\nprogram = [\"sh\", \"seq\", \"head\", \"cat\"]\nflags = [\"-c=*\"]\nargs = \"any\"\neffect = \"allow\"\n"
+        );
+        fs::write(server.data().join("agent/policy.toml"), text).unwrap();
+        let desk = Desk { server, root };
+        wait::until("the node to open files", || {
+            let nodes = desk.server.nodes();
+            let text = nodes.iter().map(ToString::to_string).collect::<String>();
+            text.contains("\"files\"").then_some(())
+        });
+        desk
+    }
+
+    pub(crate) fn node(&self) -> String {
+        self.server.nodes()[0]["node"].as_str().unwrap().to_owned()
+    }
+
+    /// `NODE:PATH`.
+    pub(crate) fn there(&self, path: &str) -> String {
+        format!("{}:{path}", self.node())
+    }
+}
+
+#[test]
+fn files_are_tasks_with_key_journal_and_history() {
+    let desk = Desk::start();
+    let server = &desk.server;
+    let write = |key: &str, text: &str| {
+        let args = ["fs", "write", "--key", key, "dir/notes.txt", "--parents"];
+        server.spawn_with(&args, text.as_bytes()).end()
+    };
+    write("k1", "one\ntwo\n").ok().says(&["dir/notes.txt: 8 bytes, sha256 "]);
+    assert_eq!(fs::read_to_string(desk.root.join("dir/notes.txt")).unwrap(), "one\ntwo\n");
+    // The same key is the same task: nothing is written again; another request is a conflict.
+    fs::write(desk.root.join("dir/notes.txt"), "changed\n").unwrap();
+    write("k1", "one\ntwo\n").ok();
+    assert_eq!(fs::read_to_string(desk.root.join("dir/notes.txt")).unwrap(), "changed\n");
+    write("k1", "three\n").with(125).complains(&["CX-0202", "file.write"]);
+
+    let read = server.cortex(&["fs", "read", "dir/notes.txt"]).ok();
+    assert_eq!(read.stdout, b"changed\n");
+    let edit = ["fs", "edit", "dir/notes.txt", "--replace", "changed", "--with", "edited"];
+    server.cortex(&edit).ok();
+    server.cortex(&edit).with(1).complains(&["error: CX-1306", "hint: "]);
+    server.cortex(&["fs", "list", "dir"]).ok().says(&["notes.txt"]);
+    server
+        .cortex(&["fs", "stat", "--sha256", "dir/notes.txt"])
+        .ok()
+        .says(&["sha256", "kind      file"]);
+    server.cortex(&["fs", "glob", "*.txt"]).ok().says(&["dir/notes.txt\n"]);
+    server.cortex(&["fs", "search", "^ed"]).ok().says(&["dir/notes.txt:1:edited"]);
+    server.cortex(&["fs", "move", "dir/notes.txt", "moved"]).ok();
+    let lines = server.cortex(&["fs", "list", "--json"]).ok().json_lines();
+    assert_eq!(
+        (lines[0]["path"].as_str(), lines[1]["path"].as_str()),
+        (Some("dir"), Some("moved"))
+    );
+    let id = lines[2]["task_id"].as_str().unwrap();
+    assert_eq!(lines[2]["done"]["count"], 2);
+    let task = server.task(id);
+    assert_eq!(task["spec"]["action"]["kind"], "file", "{task}");
+    assert_eq!(task["outcome"]["confinement"]["level"], "full", "{task}");
+    assert_eq!(server.events(id), ["Submitted", "Started", "Finished"]);
+    server.cortex(&["task", "show", id]).ok().says(&["fs list"]);
+    server.cortex(&["fs", "delete", "--recursive", "dir"]).ok().says(&["removed"]);
+    server.cortex(&["fs", "read", "dir"]).with(1).complains(&["CX-1302"]);
+    // The node's own journal names the operation before it was done.
+    let journal = server.cortex(&["task", "history", "--json", id]).ok().text();
+    assert!(journal.contains("\"Started\""), "{journal}");
+    let raw = fs::read_dir(server.data().join("agent")).unwrap().count();
+    assert!(raw > 0);
+}
+
+#[test]
+fn what_the_policy_does_not_open_is_denied_in_words() {
+    let desk = Desk::start();
+    let server = &desk.server;
+    let outside = server.path("outside");
+    fs::write(&outside, "secret").unwrap();
+    fs::write(desk.root.join(".env"), "TOKEN=1").unwrap();
+    std::os::unix::fs::symlink(&outside, desk.root.join("link")).unwrap();
+    for path in
+        [outside.to_str().unwrap(), "../outside", "link", ".env", "/proc/self/root/etc/shadow"]
+    {
+        let denied = server.cortex(&["fs", "read", path]).with(126);
+        let denied = denied.complains(&["denied by the node's owner: CX-1003"]);
+        assert_eq!(denied.stdout, b"", "{path}");
+    }
+    server.spawn_with(&["fs", "write", "link"], b"x").end().with(126).complains(&["CX-1003"]);
+    server.cortex(&["fs", "delete", "--recursive", "."]).with(126).complains(&["a whole root"]);
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "secret");
+    server.cortex(&["fs", "read", "--node", "nobody-here", "--deadline", "1s", "x"]).with(124);
+}
+
+/// A file of bytes that repeat nowhere; the same size gives the same bytes.
+fn noise(path: &std::path::Path, bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ bytes as u64;
+    let mut data = Vec::with_capacity(bytes + 8);
+    while data.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        data.extend(state.to_le_bytes());
+    }
+    data.truncate(bytes);
+    fs::write(path, &data).unwrap();
+    data
+}
+
+#[test]
+fn a_file_is_copied_there_and_back_byte_for_byte() {
+    let desk = Desk::start();
+    let server = &desk.server;
+    let (local, back) = (server.path("local"), server.path("back"));
+    for size in [0, 1, 3_000_000] {
+        let data = noise(&local, size);
+        let there = desk.there("copy");
+        server.cortex(&["cp", local.to_str().unwrap(), &there]).ok();
+        assert!(fs::read(desk.root.join("copy")).unwrap() == data, "{size} bytes differ there");
+        let json = server.cortex(&["cp", "--json", &there, back.to_str().unwrap()]).ok().json();
+        assert_eq!(json["size"], size);
+        assert!(fs::read(&back).unwrap() == data, "{size} bytes differ here");
+    }
+    assert_eq!(fs::read_dir(&desk.root).unwrap().count(), 1, "parts are left");
+    let new = ["cp", "--new", local.to_str().unwrap(), &desk.there("copy")];
+    server.cortex(&new).with(1).complains(&["CX-1304"]);
+    let wrong = "0".repeat(64);
+    let expect = ["cp", "--expect", &wrong, local.to_str().unwrap(), &desk.there("copy")];
+    server.cortex(&expect).with(1).complains(&["CX-1305"]);
+    server
+        .cortex(&["cp", local.to_str().unwrap(), back.to_str().unwrap()])
+        .with(125)
+        .complains(&["CX-0803"]);
+    server
+        .cortex(&["cp", &desk.there("nothing"), back.to_str().unwrap()])
+        .with(1)
+        .complains(&["CX-1302"]);
+}
