@@ -131,3 +131,12 @@ fn when_nobody_reads_the_output_the_task_is_ended() {
     assert_eq!(list["tasks"][0]["idempotency_key"], "pipe");
     assert_eq!(list["tasks"][0]["state"], "cancelled");
 }
+
+#[test]
+fn a_terminal_is_refused_in_words_before_anything_is_submitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = cortex(dir.path());
+    let done = Running::start(command.args(["run", "--tty", "--", "top"])).end().exited(125);
+    assert!(done.stderr.starts_with("error: CX-1313: "), "{done:?}");
+    assert!(done.stderr.contains("hint: leave --tty out"), "{done:?}");
+}

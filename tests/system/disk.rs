@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small disk of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` where this user may not mount.
-    fn mount(at: &Path, size: &str) -> Option<SmallDisk> {
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<SmallDisk> {
         std::fs::create_dir_all(at).unwrap();
         let options = format!("size={size},mode=0700");
         let mounted =
@@ -126,7 +126,7 @@ fn a_nodes_full_disk_costs_output_that_is_counted_and_nothing_else() {
 }
 
 /// Writes until nothing more fits.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     let mut file = std::fs::File::create(path).unwrap();
     for size in [64 * 1024, 4096, 1] {
         while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}

@@ -1,9 +1,11 @@
 //! Operations on files of a node, over the real tunnel: `cortex fs` and `cortex cp`, with everything that can be killed
 //! killed, a disk that fills, and a source that changes.
 
+use crate::disk::{SmallDisk, fill};
 use crate::support::{Server, wait};
+use rustix::process::Signal;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A server whose node opens a directory.
 pub(crate) struct Desk {
@@ -122,7 +124,7 @@ fn what_the_policy_does_not_open_is_denied_in_words() {
 }
 
 /// A file of bytes that repeat nowhere; the same size gives the same bytes.
-fn noise(path: &std::path::Path, bytes: usize) -> Vec<u8> {
+fn noise(path: &Path, bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ bytes as u64;
     let mut data = Vec::with_capacity(bytes + 8);
     while data.len() < bytes {
@@ -164,4 +166,148 @@ fn a_file_is_copied_there_and_back_byte_for_byte() {
         .cortex(&["cp", &desk.there("nothing"), back.to_str().unwrap()])
         .with(1)
         .complains(&["CX-1302"]);
+}
+
+/// Bytes of the largest part in a directory.
+fn arrived(dir: &Path) -> u64 {
+    let parts = fs::read_dir(dir).unwrap().flatten();
+    let parts = parts.filter(|e| e.file_name().to_string_lossy().starts_with(".cortex-part-"));
+    parts.filter_map(|e| e.metadata().ok()).map(|m| m.len()).max().unwrap_or(0)
+}
+
+/// Copies, and kills client, agent and server on the way; then as often as it takes.
+fn through_kills(desk: &mut Desk, from: &str, to: &str, dir: &Path, size: u64) {
+    let args = ["cp", "--quiet", from, to];
+    for (share, victim) in [(10, "client"), (30, "agent"), (55, "server"), (75, "client")] {
+        let mut client = desk.server.spawn(&args);
+        wait::until("a part of the copy", || {
+            (client.is_over() || arrived(dir) > size * share / 100).then_some(())
+        });
+        match victim {
+            "client" => client.signal(Signal::KILL),
+            "agent" => desk.server.kill_agent(),
+            _ => {
+                desk.server.kill_up();
+                desk.server.up();
+            }
+        }
+        drop(client);
+    }
+    desk.server.cortex(&args).ok();
+}
+
+#[test]
+fn two_hundred_megabytes_come_through_kills_of_everything() {
+    let mut desk = Desk::start();
+    let size = 200_000_000;
+    let (local, back) = (desk.server.path("big"), desk.server.path("back/big"));
+    fs::create_dir(desk.server.path("back")).unwrap();
+    let data = noise(&local, size);
+    let (there, root) = (desk.there("big"), desk.root.clone());
+    through_kills(&mut desk, local.to_str().unwrap(), &there, &root, size as u64);
+    assert!(fs::read(desk.root.join("big")).unwrap() == data, "it differs there");
+    let here = desk.server.path("back");
+    through_kills(&mut desk, &there, back.to_str().unwrap(), &here, size as u64);
+    assert!(fs::read(&back).unwrap() == data, "it differs here");
+    assert_eq!(arrived(&desk.root) + arrived(&here), 0, "parts are left");
+}
+
+#[test]
+fn a_disk_that_fills_is_said_and_the_copy_goes_on_when_there_is_room() {
+    let place = tempfile::tempdir().unwrap();
+    let at = place.path().join("disk");
+    let Some(_disk) = SmallDisk::mount(&at, "24m") else {
+        // Without the right to mount, the policy's limit for a file is the only disk that can be full.
+        return limit();
+    };
+    let desk = Desk::with_root(at.to_str().unwrap(), "");
+    let local = desk.server.path("local");
+    let data = noise(&local, 12_000_000);
+    let there = desk.there("copy");
+    let args = ["cp", "--quiet", local.to_str().unwrap(), &there];
+    // More than there is room for is refused at once.
+    fill(&at.join("filler"));
+    desk.server.cortex(&args).with(1).complains(&["CX-1308", "hint: "]);
+    assert_eq!(arrived(&at), 0);
+    fs::remove_file(at.join("filler")).unwrap();
+    // It fills on the way.
+    let mut client = desk.server.spawn(&args);
+    wait::until("a part of the copy", || {
+        (client.is_over() || arrived(&at) > 1_000_000).then_some(())
+    });
+    fill(&at.join("filler"));
+    client.end().with(1).complains(&["CX-1308"]);
+    fs::write(desk.root.join("notes"), "old").unwrap_err();
+    fs::remove_file(at.join("filler")).unwrap();
+    desk.server.cortex(&args).ok();
+    assert!(fs::read(desk.root.join("copy")).unwrap() == data);
+}
+
+fn limit() {
+    let desk = Desk::with_root("work", "limits.task = { file_size = \"1MiB\" }");
+    let local = desk.server.path("local");
+    noise(&local, 3_000_000);
+    let there = desk.there("copy");
+    let refused = desk.server.cortex(&["cp", "--quiet", local.to_str().unwrap(), &there]);
+    refused.with(1).complains(&["CX-1308"]);
+    assert!(!desk.root.join("copy").exists());
+}
+
+#[test]
+fn a_source_that_changes_is_never_copied_as_a_mixture() {
+    let desk = Desk::start();
+    let (local, back) = (desk.server.path("local"), desk.server.path("back"));
+    let size = 40_000_000;
+    let data = noise(&local, size);
+    let there = desk.there("copy");
+    let change = |path: &Path| {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"changed", size as u64 - 100).unwrap();
+    };
+    let mut client = desk.server.spawn(&["cp", "--quiet", local.to_str().unwrap(), &there]);
+    wait::until("a part", || (client.is_over() || arrived(&desk.root) > 500_000).then_some(()));
+    change(&local);
+    let said = client.end();
+    assert!(said.code != 0, "{said:?}");
+    let told = ["CX-1305", "CX-1311"].iter().any(|code| said.stderr.contains(code));
+    assert!(told, "{said:?}");
+    assert!(!desk.root.join("copy").exists());
+    noise(&desk.root.join("copy"), size);
+    let mut client = desk.server.spawn(&["cp", "--quiet", &there, back.to_str().unwrap()]);
+    let here = back.parent().unwrap().to_owned();
+    wait::until("a part", || (client.is_over() || arrived(&here) > 500_000).then_some(()));
+    change(&desk.root.join("copy"));
+    client.end().with(1).complains(&["CX-1305"]);
+    assert!(!back.exists() && data.len() == size);
+}
+
+/// A long command, much output, a write, a search and an echo at the same time.
+#[test]
+fn five_operations_at_once_all_complete() {
+    let desk = Desk::with_root("work", "limits.task = { output = \"1GiB\" }");
+    let server = &desk.server;
+    fs::write(desk.root.join("hay"), "hay\nneedle\n").unwrap();
+    let made = std::process::Command::new("mkfifo").arg(desk.root.join("fifo")).status();
+    assert!(made.unwrap().success());
+    let session = |server: &Server| server.nodes()[0]["session"].as_str().unwrap().to_owned();
+    let before = session(server);
+    let long = server.spawn(&["run", "--", "cat", "fifo"]);
+    let last = "12345678";
+    let much = server.spawn(&["run", "--", "seq", "1", last]);
+    let write = server.spawn_with(&["fs", "write", "written"], &[b'w'; 100_000]);
+    let search = server.spawn(&["fs", "search", "needle"]);
+    let echo = server.spawn(&["run", "--", "seq", "1", "1"]);
+    assert_eq!(echo.end().ok().stdout, b"1\n");
+    search.end().ok().says(&["hay:2:needle"]);
+    write.end().ok();
+    assert_eq!(fs::read(desk.root.join("written")).unwrap(), [b'w'; 100_000]);
+    let out = much.end().ok().stdout;
+    let lines = out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let right = lines.zip(1_u64..).all(|(line, n)| line == n.to_string().as_bytes());
+    assert!(out.len() > 100_000_000 && out.ends_with(b"\n12345678\n") && right, "{}", out.len());
+    // It has run all the time, and ends only now.
+    fs::write(desk.root.join("fifo"), "the end\n").unwrap();
+    assert_eq!(long.end().ok().stdout, b"the end\n");
+    assert_eq!(session(server), before, "the session did not live on");
 }

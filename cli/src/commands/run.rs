@@ -40,6 +40,9 @@ pub(crate) struct RunArgs {
     /// Print the task's id and leave; follow it with 'cortex task watch'
     #[arg(long)]
     detach: bool,
+    /// Ask for a terminal on the node; this version has none to give and says so
+    #[arg(long)]
+    tty: bool,
     /// The program and its arguments
     #[arg(last = true, required_unless_present_any = ["script", "lines"], value_name = "ARGV")]
     argv: Vec<OsString>,
@@ -55,6 +58,10 @@ enum Line {
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError> {
+    if args.tty {
+        let why = "no node of this version can give a command a terminal";
+        return Err(CliError::new(Code::NoTerminal, why));
+    }
     let draft = Draft::from_args(args.task, args.argv)?;
     let key = draft.key.clone();
     let spec = draft.spec()?;

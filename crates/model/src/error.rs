@@ -181,6 +181,7 @@ codes! {
     PartGone = "CX-1310", Precondition, false, "begin the copy again", "The part of a file that was being received is not there any more.";
     DigestMismatch = "CX-1311", Precondition, true, "copy again; if it happens again, look at the disks", "Bytes do not have the SHA-256 that they should have.";
     FileTooLarge = "CX-1312", Exhausted, false, "read a range, or copy it with 'cortex cp'", "The file is larger than the operation can take.";
+    NoTerminal = "CX-1313", Precondition, false, "leave --tty out; give input with --stdin, and see the output as it comes", "A command was to have a terminal, and there is none to give.";
     SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
     SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }
