@@ -2,7 +2,9 @@
 
 use crate::duration;
 use crate::words::safe;
-use cortex_audit::record::{Auth, Exec, Intent, Outcome, Record, Refusal};
+use cortex_audit::record::{
+    Auth, ConsentAnswered, ConsentAsked, Exec, Intent, Outcome, Record, Refusal,
+};
 use cortex_audit::{Commitment, Envelope, Opening, Value};
 use cortex_model::proto as pb;
 
@@ -88,18 +90,8 @@ pub(crate) fn describe(seq: u64, body: &[u8], openings: &[String]) -> Vec<String
         Ok(Some(Record::Intent(intent))) => out.extend(of_intent(&intent, openings)),
         Ok(Some(Record::Outcome(outcome))) => out.extend(of_outcome(&outcome, openings)),
         Ok(Some(Record::Refusal(refusal))) => out.extend(of_refusal(&refusal, openings)),
-        Ok(Some(Record::ConsentAsked(asked))) => {
-            out.push(format!(
-                "asked    the owner was shown: {}",
-                value(Some(&asked.text), openings)
-            ));
-            out.push(format!("shown    SHA-256 {}", safe(&asked.shown)));
-        }
-        Ok(Some(Record::ConsentAnswered(answer))) => {
-            let who = answer.who.as_ref().map_or("nobody named".to_owned(), person);
-            out.push(format!("answer   {} by {who}", safe(&answer.answer)));
-            out.push(format!("shown    SHA-256 {}", safe(&answer.shown)));
-        }
+        Ok(Some(Record::ConsentAsked(asked))) => out.extend(of_question(&asked, openings)),
+        Ok(Some(Record::ConsentAnswered(answer))) => out.extend(of_answer(&answer)),
         Ok(Some(record)) => out.push(format!("says     {}", summary(&record))),
         Ok(None) => {
             out.push("says     something of a kind that this version does not know".to_owned())
@@ -120,6 +112,47 @@ fn of_intent(intent: &Intent, openings: &[String]) -> Vec<String> {
         out.push(format!("on       {}", value(Some(&target.path), openings)));
     }
     out.push(allowed(&intent.auth));
+    out
+}
+
+fn of_question(asked: &ConsentAsked, openings: &[String]) -> Vec<String> {
+    let rule = asked.rule.as_deref().map_or("no rule is named".to_owned(), safe);
+    let mut out = vec![
+        format!("asked    by {}", person(&asked.actor)),
+        format!("rules    ask (rule {rule}), policy {}", safe(&asked.policy)),
+        format!("shown    to the owner: {}", value(Some(&asked.text), openings)),
+        format!(
+            "         SHA-256 {}, of what would run {}",
+            safe(&asked.shown),
+            safe(&asked.fingerprint)
+        ),
+    ];
+    if let Some(until) = &asked.expires {
+        out.push(format!("until    {}", safe(until)));
+    }
+    out
+}
+
+fn of_answer(answer: &ConsentAnswered) -> Vec<String> {
+    let who = answer.who.as_ref().map_or("nobody".to_owned(), person);
+    let channel = answer.channel.as_ref().map_or(String::new(), |by| format!(", by {}", safe(by)));
+    let mut out = vec![
+        format!(
+            "answer   {} by {who}{channel}, after {}",
+            safe(&answer.answer),
+            duration::show(answer.latency_ms)
+        ),
+        format!("to       record {} ({})", answer.asked, answer.asked_hash),
+        format!(
+            "shown    SHA-256 {}, of what may run {}",
+            safe(&answer.shown),
+            safe(&answer.fingerprint)
+        ),
+    ];
+    let until = answer.expires.as_ref().map_or(String::new(), |at| format!(" until {}", safe(at)));
+    if let Some(scope) = &answer.scope {
+        out.push(format!("covers   {}{until}", safe(scope)));
+    }
     out
 }
 
@@ -245,4 +278,89 @@ fn plain(value: &Value) -> String {
 /// A body as JSON for programs.
 pub(crate) fn json(body: &[u8]) -> serde_json::Value {
     serde_json::from_slice(body).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cortex_audit::record::Actor;
+    use cortex_audit::{Leaf, Position, Stamp};
+
+    fn body(record: &Record) -> Vec<u8> {
+        let place = Position { log: Leaf::of(b"log"), seq: 7, prev: Leaf::of(b"six") };
+        let stamp = Stamp {
+            unix_us: 1_795_438_800_000_000,
+            mono_us: 1,
+            boot: "0d9dcf7e-2f0b-4c5e-8a40-5a3c1e8f7b21".into(),
+        };
+        Envelope::encode(place, record.kind(), &stamp, record.to_value()).unwrap()
+    }
+
+    fn ada() -> Actor {
+        Actor { kind: "human".into(), id: "ada".into(), model: None, on_behalf_of: None }
+    }
+
+    #[test]
+    fn who_consented_and_what_they_were_shown_stands_in_plain_words() {
+        let text = Value::from("run rm -r build?\u{1b}[2J");
+        let (commitment, opening) = Commitment::new([1; 16], "text", text).unwrap();
+        let asked = Record::from(ConsentAsked {
+            ask: "q1".into(),
+            cmd: "t/1".into(),
+            workspace: "default".into(),
+            actor: Actor {
+                kind: "ai".into(),
+                id: "bot".into(),
+                model: Some("m1".into()),
+                on_behalf_of: Some("ada".into()),
+            },
+            rule: Some("destructive".into()),
+            policy: "ef".repeat(32),
+            shown: "ab".repeat(32),
+            text: commitment,
+            fingerprint: "cd".repeat(32),
+            scopes: vec!["once".into()],
+            expires: Some("2026-11-24T00:00:00.000000Z".into()),
+        });
+        let told = describe(7, &body(&asked), &[opening.as_str().to_owned()]).join("\n");
+        for words in [
+            "record   7, consent.asked",
+            "asked    by bot (ai, model m1) on behalf of ada",
+            "rules    ask (rule destructive)",
+            "shown    to the owner: run rm -r build?",
+            "until    2026-11-24",
+        ] {
+            assert!(told.contains(words), "no {words:?} in {told}");
+        }
+        assert!(!told.contains('\u{1b}'), "a terminal would obey: {told:?}");
+        let told = describe(7, &body(&asked), &[]).join("\n");
+        assert!(told.contains("only its hash is in the record"), "{told}");
+
+        let answered = |answer: &str, who, channel: Option<&str>| {
+            let record = Record::from(ConsentAnswered {
+                ask: "q1".into(),
+                asked: 7,
+                asked_hash: Leaf::of(b"seven"),
+                cmd: "t/1".into(),
+                answer: answer.into(),
+                who,
+                channel: channel.map(str::to_owned),
+                latency_ms: 1_500,
+                shown: "ab".repeat(32),
+                fingerprint: "cd".repeat(32),
+                scope: channel.map(|_| "once".to_owned()),
+                expires: None,
+            });
+            describe(8, &body(&record), &[]).join("\n")
+        };
+        let yes = answered("allow", Some(ada()), Some("cli"));
+        for words in [
+            "answer   allow by ada (human), by cli, after 1.5s",
+            "to       record 7 (",
+            "covers   once",
+        ] {
+            assert!(yes.contains(words), "no {words:?} in {yes}");
+        }
+        assert!(answered("expired", None, None).contains("answer   expired by nobody, after 1.5s"));
+    }
 }
