@@ -77,12 +77,25 @@ impl Drop for Proc {
 /// # Errors
 /// When there is no such process.
 pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    ticks(pid, 2)
+}
+
+/// The same together with that of the children whose end it has awaited.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn cpu_with_children(pid: u32) -> anyhow::Result<Duration> {
+    ticks(pid, 4)
+}
+
+/// The first so many of user and system time, and those of ended children.
+fn ticks(pid: u32, count: usize) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid}"))?;
     // The program's name may hold blanks; the fields after it do not.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 =
-        fields.split_whitespace().skip(11).take(2).map(|f| f.parse::<u64>().unwrap_or(0)).sum();
+        fields.split_whitespace().skip(11).take(count).map(|f| f.parse::<u64>().unwrap_or(0)).sum();
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
