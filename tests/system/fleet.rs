@@ -175,6 +175,18 @@ fn without_the_log_no_scheduler_is_blamed() {
 }
 
 #[test]
+fn a_submit_that_waits_for_the_log_says_what_it_waits_for_and_goes_on() {
+    let mut fleet = Fleet::start(0, &[]);
+    fleet.nats.kill();
+    let waiting = fleet.gateways[0].spawn(&["run", "--", "echo", "at last"]);
+    wait::until("a word about it", || {
+        waiting.stderr().contains("waiting for the task to be accepted").then_some(())
+    });
+    fleet.nats.restart();
+    assert_eq!(waiting.end().ok().text(), "at last\n");
+}
+
+#[test]
 fn killing_the_nats_server_loses_nothing_and_repeats_nothing() {
     let mut fleet = Fleet::start(0, &["--slots", "3"]);
     let [a, b] = &fleet.gateways;

@@ -6,6 +6,7 @@
 mod audit;
 mod audit_faults;
 mod cancel;
+mod composed;
 mod directory;
 mod disk;
 mod files;

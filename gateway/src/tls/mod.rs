@@ -153,5 +153,7 @@ fn server_config(
         .with_client_cert_verifier(nodes)
         .with_cert_resolver(Arc::new(Choice::new(authority, own, given)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Connections last for days, and each proves its key anew: nothing is resumed.
+    config.send_tls13_tickets = 0;
     Ok(config)
 }

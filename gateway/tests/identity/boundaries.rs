@@ -1,6 +1,6 @@
 //! Two workspaces on one deployment: what is in the other one does not exist, whatever is asked and however it is guessed.
 
-use crate::support::{Site, User, code, id_of, next, refused};
+use crate::support::{Site, User, code, id_of, next, refused, until};
 use cortex_model::Code;
 use cortex_model::proto as pb;
 
@@ -120,4 +120,33 @@ async fn a_token_of_another_workspace_is_not_found_and_not_listed() {
     let listed = listed.unwrap().into_inner().tokens;
     assert!(listed.iter().all(|t| t.workspace == "red" && t.token_id != ours), "{listed:?}");
     assert_eq!(code(blue.access.revoke_token(revoke(&ours)).await), "ok");
+}
+
+#[tokio::test]
+async fn a_workspace_that_calls_too_often_waits_and_the_others_do_not() {
+    let site = Site::slow(5).await;
+    let (greedy, modest) = (
+        site.token("greedy", pb::Role::Viewer, "gina").await,
+        site.token("modest", pb::Role::Viewer, "mia").await,
+    );
+    let who = async |token: &str| {
+        let mut user = site.user(token).await;
+        user.access.who_am_i(pb::WhoAmIRequest {}).await
+    };
+    // Twice the rate may come at once.
+    let mut user = site.user(&greedy).await;
+    let mut codes = Vec::new();
+    for _ in 0..40 {
+        codes.push(code(user.access.who_am_i(pb::WhoAmIRequest {}).await));
+    }
+    assert_eq!(codes[0], "ok");
+    let first = codes.iter().position(|code| code == Code::RateLimited.as_str());
+    assert!(first.is_some_and(|at| at >= 10), "{codes:?}");
+    let status = user.access.who_am_i(pb::WhoAmIRequest {}).await.unwrap_err();
+    assert!(status.message().contains("wait"), "{status:?}");
+    // Another of the same workspace shares the limit; another workspace does not.
+    let other = site.token("greedy", pb::Role::Viewer, "gus").await;
+    refused(who(&other).await, Code::RateLimited, "the same workspace");
+    assert_eq!(code(who(&modest).await), "ok");
+    until("its turn to come", async || who(&greedy).await.ok()).await;
 }

@@ -79,6 +79,15 @@ impl Site {
         site
     }
 
+    /// One gateway that takes so many calls per second of a workspace.
+    pub(crate) async fn slow(calls_per_second: u32) -> Site {
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(4));
+        let mut site = Site::prepare(log.clone()).await;
+        let config = Config { calls_per_second, ..Config::named("g0") };
+        site.gateway_as(config, log, None).await;
+        site
+    }
+
     /// A gateway for each way to the same log.
     pub(crate) async fn on<const N: usize>(
         ways: [Arc<dyn EventLog>; N],
@@ -103,11 +112,20 @@ impl Site {
     }
 
     async fn gateway(&mut self, name: &str, log: Arc<dyn EventLog>, issuers: Option<Issuers>) {
+        self.gateway_as(Config::named(name), log, issuers).await;
+    }
+
+    async fn gateway_as(
+        &mut self,
+        config: Config,
+        log: Arc<dyn EventLog>,
+        issuers: Option<Issuers>,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.addresses.push(listener.local_addr().unwrap());
         let gateway = Gateway {
             log,
-            config: Config::named(name),
+            config,
             keys: Keys::open(self.authority.clone(), names(), None).unwrap(),
             issuers: issuers.unwrap_or_default(),
             backup: None,

@@ -119,7 +119,7 @@ impl Drop for Nats {
 }
 
 /// The binary of the server. A test without it fails and says what to do.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin/nats-server");
     let path = std::env::var_os("CORTEX_NATS_SERVER").map_or(default.into(), PathBuf::from);
     assert!(path.is_file(), "{} is missing: run `cargo xtask setup`", path.display());

@@ -13,12 +13,17 @@ use cortex_model::proto as pb;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a submit is repeated while the server cannot take it.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
+/// After this long it is said what a submit waits for.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+/// A command tells it once, also when it submits many tasks.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Flags of `task submit`.
 #[derive(Debug, Args)]
@@ -117,10 +122,14 @@ pub(super) async fn patiently(
     mut client: Client,
     request: pb::SubmitTaskRequest,
 ) -> Result<Submitted, CliError> {
-    let until = Instant::now() + PATIENCE;
+    let begun = Instant::now();
+    let until = begun + PATIENCE;
     let mut pause = PAUSE;
     loop {
-        let error = match client.submit_task(request.clone()).await {
+        let asked = client.submit_task(request.clone());
+        let answer =
+            telling(begun + TELL_AFTER, "the server does not say yet that it is durable", asked);
+        let error = match answer.await {
             Ok(r) => return Ok(Submitted { task: r.task, created: r.created }),
             Err(e) => e,
         };
@@ -129,11 +138,26 @@ pub(super) async fn patiently(
         if !error.retryable || full || Instant::now() + pause > until {
             return Err(error);
         }
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        let paused = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64()));
+        telling(begun + TELL_AFTER, &format!("{} {}", error.code, error.message), paused).await;
         pause = (pause * 2).min(Duration::from_secs(2));
         // While there is no server, the old connection's error stays the one to tell.
         if let Ok(again) = target.connect().await {
             client = again;
         }
     }
+}
+
+/// Does something, and says at a given time why it is not done yet.
+async fn telling<T>(at: Instant, why: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep_until(at) => {}
+    }
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        let seconds = PATIENCE.as_secs();
+        render::note(&format!("waiting for the task to be accepted, {seconds} s at most: {why}"));
+    }
+    work.await
 }
