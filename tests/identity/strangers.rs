@@ -4,7 +4,10 @@
 use crate::machine::{Machine, address, is_online, join_token, still_serves, url};
 use crate::raw::{Stranger, Thief, block_on, leaf, uri_of};
 use crate::support::{Server, wait};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// TLS itself refuses a certificate. The alert is lost when the connection breaks while the request is still being written.
+/// TLS itself refuses a certificate, and says why.
 #[track_caller]
 fn alerted(node: &Stranger, alert: &str) {
     wait::until(&format!("the alert {alert}"), || {
@@ -173,4 +176,33 @@ fn a_node_in_front_of_a_server_with_another_authority_says_so_and_waits() {
     machine.launch();
     machine.until_it_logs("CX-0523");
     machine.kill();
+}
+
+#[test]
+fn an_agent_whose_certificate_is_of_another_authority_says_so_and_what_helps() {
+    let server = Server::start(&["--no-agent"]);
+    let mut machine = Machine::joined(&server, "m1");
+    let status = machine.agent(&["status", "--json"]).ok().json();
+    let domain = status["trust_domain"].as_str().unwrap();
+    let uri = format!("spiffe://{domain}/workspace/default/node/m1");
+    let identity = machine.dir.join("identity");
+    let key = std::fs::read_to_string(identity.join("key.pem")).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let foreign = Issuer::new(params, KeyPair::generate().unwrap());
+    let key = KeyPair::from_pem(&key).unwrap();
+    let shown = leaf(&uri, -60, 3_600).signed_by(&key, &foreign).unwrap();
+    let file = identity.join("identity.json");
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    kept["standing"]["certified"]["chain"] = json!([STANDARD.encode(shown.der())]);
+    std::fs::write(&file, kept.to_string()).unwrap();
+    machine.launch();
+    machine.until_it_logs("CX-0501");
+    machine.until_it_logs("the server refuses this node's certificate");
+    machine.until_it_logs("a certificate of another authority needs a new join");
+    assert!(!is_online(&server, "m1"));
+    let mut other = Machine::joined(&server, "m2");
+    other.launch();
+    other.until_online(&server);
+    still_serves(&server);
 }

@@ -12,8 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName,
-    OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
+    RootCertStore, SignatureScheme,
 };
 use std::error::Error;
 use std::fmt;
@@ -258,7 +258,27 @@ pub(crate) fn refusal(url: &str, err: &(dyn Error + 'static)) -> Fault {
         }
         cause = err.source();
     }
-    unreachable(url, &innermost.to_string())
+    // HTTP/2 keeps no more of the transport's error than its text.
+    let text = innermost.to_string();
+    alerted(url, &text).unwrap_or_else(|| unreachable(url, &text))
+}
+
+/// What an alert of the server means, by the library's text for it.
+fn alerted(url: &str, text: &str) -> Option<Fault> {
+    let (_, alert) = text.split_once("received fatal alert: ")?;
+    match alert {
+        "ProtocolVersion" | "HandshakeFailure" => {
+            Some(Fault::new(Code::NotTls, format!("{url}: {text}")))
+        }
+        "CertificateExpired" | "CertificateRevoked" | "CertificateUnknown" | "BadCertificate"
+        | "UnknownCA" | "AccessDenied" => {
+            let why = format!("{url}: the server refuses this node's certificate: {text}");
+            Some(Fault::new(Code::Unauthenticated, why).with_hint(
+                "see 'cortex-agent status'; a certificate of another authority needs a new join",
+            ))
+        }
+        _ => None,
+    }
 }
 
 fn tls_refusal(url: &str, err: &rustls::Error) -> Fault {
@@ -279,35 +299,32 @@ fn tls_refusal(url: &str, err: &rustls::Error) -> Fault {
         let or = if ahead { ", or this machine's clock is ahead of the server's" } else { "" };
         return said(Code::ServerNotTrusted, format!("{err}{or}"));
     }
-    if let rustls::Error::AlertReceived(alert) = err {
-        use AlertDescription as A;
-        if matches!(alert, A::ProtocolVersion | A::HandshakeFailure) {
-            return said(Code::NotTls, err.to_string());
-        }
-        let of_certificate = [
-            A::CertificateExpired,
-            A::CertificateRevoked,
-            A::CertificateUnknown,
-            A::BadCertificate,
-            A::UnknownCA,
-            A::AccessDenied,
-        ];
-        if of_certificate.contains(alert) {
-            let why = format!("the server refuses this node's certificate: {err}");
-            return said(Code::Unauthenticated, why).with_hint(
-                "see 'cortex-agent status'; a certificate of another authority needs a new join",
-            );
-        }
-    }
     if matches!(err, rustls::Error::InvalidMessage(_) | rustls::Error::PeerIncompatible(_)) {
         return said(Code::NotTls, err.to_string());
     }
-    unreachable(url, &err.to_string())
+    let text = err.to_string();
+    alerted(url, &text).unwrap_or_else(|| unreachable(url, &text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alert_is_understood_by_the_librarys_own_text_for_it() {
+        for (alert, code) in [
+            (rustls::AlertDescription::UnknownCA, Code::Unauthenticated),
+            (rustls::AlertDescription::CertificateExpired, Code::Unauthenticated),
+            (rustls::AlertDescription::AccessDenied, Code::Unauthenticated),
+            (rustls::AlertDescription::ProtocolVersion, Code::NotTls),
+            (rustls::AlertDescription::InternalError, Code::CannotConnect),
+        ] {
+            let tls = rustls::Error::AlertReceived(alert);
+            assert_eq!(tls_refusal("u", &tls).code, code, "{alert:?}");
+            let text = std::io::Error::other(tls.to_string());
+            assert_eq!(refusal("u", &text).code, code, "{alert:?} as text");
+        }
+    }
 
     #[test]
     fn a_gateway_is_named_by_host_and_port_and_nothing_else() {

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,10 @@ use tokio_util::sync::CancellationToken;
 const READY_QUEUED: usize = 256;
 /// Pause after the system refused to accept (no file descriptors left, for example).
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long, and for how many bytes, a peer that was refused is still listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 #[derive(Default)]
 struct Shaking {
@@ -101,14 +106,34 @@ async fn shake(
     room: OwnedSemaphorePermit,
 ) -> Result<Peer, &'static str> {
     tcp.set_nodelay(true).map_err(|_| "the socket is gone")?;
-    match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), acceptor.accept(tcp)).await {
+    let shaking = acceptor.accept(tcp).into_fallible();
+    match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), shaking).await {
         Ok(Ok(stream)) => Ok(Peer::new(stream, address, room)),
-        Ok(Err(e)) => {
+        Ok(Err((e, tcp))) => {
             tracing::debug!(%address, error = %e, "a handshake failed");
+            if refuses_certificate(&e) {
+                linger(tcp).await;
+            }
             Err("it failed")
         }
         Err(_) => Err("it took too long"),
     }
+}
+
+/// Whether the peer was told what is wrong with its certificate.
+fn refuses_certificate(e: &io::Error) -> bool {
+    let tls = e.get_ref().and_then(|e| e.downcast_ref());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Lets the peer read why it was refused. With TLS 1.3 it has sent its first request by then, and a socket that is closed with bytes
+/// unread resets the connection, which takes the reason with it.
+async fn linger(mut tcp: TcpStream) {
+    let hear = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut tcp.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    drop(tokio::time::timeout(LINGER, hear).await);
 }
 
 fn lock(shaking: &Mutex<Shaking>) -> MutexGuard<'_, Shaking> {
