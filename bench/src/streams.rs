@@ -256,6 +256,7 @@ fn answer(frame: AgentFrame) -> Option<GatewayFrame> {
         | Up::AuditBatch(_)
         | Up::AuditOpenings(_)
         | Up::AuditEvidence(_)
+        | Up::Consent(_)
         | Up::Output(_) => return None,
     };
     Some(GatewayFrame { body: Some(body) })

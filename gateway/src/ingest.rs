@@ -4,9 +4,10 @@
 use crate::status::log_fault;
 use crate::tasks::Tasks;
 use cortex_log::{Expect, LogError};
-use cortex_model::{AttemptKey, Code, Commit, Fault, NodeId, Outcome};
+use cortex_model::proto as pb;
+use cortex_model::{AttemptKey, Code, Commit, Fault, NodeId, Outcome, UnixMillis, wire};
 use cortex_scheduler_core::TaskView;
-use cortex_scheduler_core::decide::{self, OutcomeDecision};
+use cortex_scheduler_core::decide::{self, ConsentDecision, ConsentStanding, OutcomeDecision};
 use std::sync::Arc;
 
 /// How often an outcome is decided anew because somebody else was faster.
@@ -57,6 +58,54 @@ pub(crate) async fn outcome(
         }
     }
     Err(log_fault(&LogError::Conflict))
+}
+
+/// Stores how an attempt stands with the owner of its node.
+///
+/// # Errors
+/// When it cannot be read, or the log does not take it; the node says it again.
+pub(crate) async fn consent(
+    tasks: &Tasks,
+    node: &NodeId,
+    attempt: &AttemptKey,
+    report: &pb::ConsentReport,
+) -> Result<(), Fault> {
+    let told = standing(report)?;
+    let mut view = tasks.projection.get(&attempt.task).filter(|v| knows(v, attempt));
+    for _ in 0..TRIES {
+        let Some(v) = view else {
+            view = tasks.load(&attempt.task).await?.map(Arc::new);
+            if view.as_ref().is_none_or(|v| !knows(v, attempt)) {
+                return Err(not_shown());
+            }
+            continue;
+        };
+        let events = match decide::consent(&v, node, &told, crate::clock::now()) {
+            ConsentDecision::Append(events) => events,
+            ConsentDecision::NoNews => return Ok(()),
+            ConsentDecision::Behind => return Err(not_shown()),
+        };
+        let commit = Commit { n: v.n + 1, events };
+        match tasks.append(&attempt.task, Expect::At(v.revision), &commit).await {
+            Ok(_) => return Ok(()),
+            Err(LogError::Conflict) => view = None,
+            Err(e) => return Err(log_fault(&e)),
+        }
+    }
+    Err(log_fault(&LogError::Conflict))
+}
+
+fn standing(report: &pb::ConsentReport) -> Result<ConsentStanding, Fault> {
+    let answer = wire::event::consent_answer(report.answer)?;
+    Ok(ConsentStanding {
+        attempt: report.attempt,
+        question: report.question,
+        rule: report.rule.clone(),
+        classes: report.classes.clone(),
+        asked_at: UnixMillis(report.asked_at_ms),
+        until: Some(report.until_ms).filter(|at| *at > 0).map(UnixMillis),
+        answer: answer.map(|answer| (answer, UnixMillis(report.answered_at_ms))),
+    })
 }
 
 /// Whether the log gave an attempt to this node: nobody else may store output for it.

@@ -24,6 +24,7 @@ pub(crate) fn task(v: &TaskView) -> pb::Task {
         evidence: v.evidence.clone(),
         retry_at_ms: v.retry_at.map_or(0, |t| t.0),
         deadline_at_ms: v.deadline_at.map_or(0, |t| t.0),
+        consent: v.asking.as_deref().map(Into::into),
     }
 }
 

@@ -112,6 +112,8 @@ impl Index {
                 | Event::OutcomeUnknown(_)
                 | Event::LateOutcome(_)
                 | Event::Resolved(_)
+                | Event::ConsentAsked(_)
+                | Event::ConsentAnswered(_)
                 | Event::Archived(_) => {}
             }
         }

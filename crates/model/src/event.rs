@@ -35,6 +35,10 @@ pub enum Event {
     Resolved(Resolved),
     /// Older history was archived.
     Archived(Box<Archived>),
+    /// The node's owner is asked first.
+    ConsentAsked(Box<ConsentAsked>),
+    /// The owner's answer, or that none is needed any more.
+    ConsentAnswered(ConsentAnswered),
 }
 
 impl Event {
@@ -51,6 +55,8 @@ impl Event {
             Event::LateOutcome(_) => "LateOutcome",
             Event::Resolved(_) => "Resolved",
             Event::Archived(_) => "Archived",
+            Event::ConsentAsked(_) => "ConsentAsked",
+            Event::ConsentAnswered(_) => "ConsentAnswered",
         }
     }
 }
@@ -231,6 +237,57 @@ pub struct Archived {
     pub at: UnixMillis,
     /// Where the full history is kept.
     pub reference: String,
+}
+
+/// See [`Event::ConsentAsked`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentAsked {
+    /// Which attempt waits.
+    pub attempt: u32,
+    /// Whose owner is asked.
+    pub node: NodeId,
+    /// Number of the question on the node.
+    pub question: u64,
+    /// The rule that asks.
+    pub rule: String,
+    /// What strict mode sees in it.
+    pub classes: Vec<String>,
+    /// Node's clock.
+    pub asked_at: UnixMillis,
+    /// When no answer becomes a no, by the node's clock; none: as long as the task lives.
+    pub until: Option<UnixMillis>,
+    /// Gateway's clock.
+    pub at: UnixMillis,
+}
+
+/// See [`Event::ConsentAnswered`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentAnswered {
+    /// Which attempt waited.
+    pub attempt: u32,
+    /// Whose owner was asked.
+    pub node: NodeId,
+    /// Number of the question.
+    pub question: u64,
+    /// What came of it.
+    pub answer: ConsentAnswer,
+    /// Node's clock.
+    pub answered_at: UnixMillis,
+    /// Gateway's clock.
+    pub at: UnixMillis,
+}
+
+/// What came of a question to a node's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsentAnswer {
+    /// The owner agreed.
+    Allowed,
+    /// The owner said no.
+    Refused,
+    /// Nobody answered in time.
+    Expired,
+    /// Nobody needs the answer any more.
+    Withdrawn,
 }
 
 /// Where a task stands.

@@ -26,7 +26,7 @@ pub use cortex_proto::v1 as proto;
 
 pub use capability::{NodeFacts, Requirement, Version};
 pub use error::{Code, Fault};
-pub use event::{Commit, Event, ReleaseReason, ResolveAs, TaskState};
+pub use event::{Commit, ConsentAnswer, Event, ReleaseReason, ResolveAs, TaskState};
 pub use file::{FileAction, FileOp};
 pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
 pub use role::{Permission, Role};

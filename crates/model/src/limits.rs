@@ -194,6 +194,12 @@ pub const CONSENT_LINES_SHOWN: usize = 40;
 pub const CONSENT_LINE_MAX: usize = 64 * 1024;
 /// Connections on the owner's socket at a time; further ones are closed.
 pub const CONSENT_PEERS_MAX: usize = 16;
+/// Bytes of a rule's or class's name in a report about consent.
+pub const CONSENT_WORD_MAX: usize = 256;
+/// Classes in such a report.
+pub const CONSENT_CLASSES_MAX: usize = 8;
+/// Questions of one attempt that are recorded; what a node tells beyond is dropped.
+pub const CONSENT_QUESTIONS_MAX: u32 = 16;
 /// Most places that are hidden or protected because of their name. More: denied, with advice.
 pub const VIEW_NAMES_MAX: usize = 4_000;
 

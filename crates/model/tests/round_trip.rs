@@ -146,9 +146,27 @@ fn events(argv: Vec<Vec<u8>>, n: u64, stdin: Vec<u8>) -> Vec<Event> {
         Event::LateOutcome(Box::new(LateOutcome {
             attempt: 1,
             outcome: outcome(Ending::Exited { code: 1 }),
-            node,
+            node: node.clone(),
             at,
         })),
+        Event::ConsentAsked(Box::new(ConsentAsked {
+            attempt: 1,
+            node: node.clone(),
+            question: n,
+            rule: "rm".into(),
+            classes: vec!["destructive".into()],
+            asked_at: at,
+            until: Some(at),
+            at,
+        })),
+        Event::ConsentAnswered(ConsentAnswered {
+            attempt: 1,
+            node,
+            question: n,
+            answer: ConsentAnswer::Refused,
+            answered_at: at,
+            at,
+        }),
         Event::Resolved(Resolved {
             resolve_as: ResolveAs::Retry,
             reason: "r".into(),

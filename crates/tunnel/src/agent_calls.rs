@@ -4,12 +4,12 @@ use crate::agent_actions::ClaimResult;
 use crate::agent_end::{AgentEnd, State};
 use crate::delivery::BadChunk;
 use crate::error::ProtocolError;
-use crate::frame::{self, check_outcome};
+use crate::frame::{self, check_consent, check_outcome};
 use cortex_model::limits::UNDELIVERED_ATTEMPTS_MAX;
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::{
-    AttemptPhase, Busy, BusyReason, Cancel, CancelAnswer, Claim, Error, Leaving, Offer,
-    OutcomeReport, OutputChunk, Query, QueryAnswer, TokenShown,
+    AttemptPhase, Busy, BusyReason, Cancel, CancelAnswer, Claim, ConsentReport, Error, Leaving,
+    Offer, OutcomeReport, OutputChunk, Query, QueryAnswer, TokenShown,
 };
 use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::BTreeMap;
@@ -124,6 +124,17 @@ impl AgentEnd {
         if let State::Up { .. } = self.state {
             self.send(Up::TokenShown(TokenShown { token }));
         }
+    }
+
+    /// How an attempt stands with the owner of this node. Sent now, and again after every reconnect until it is acknowledged;
+    /// what is said later of the same attempt replaces it.
+    ///
+    /// # Errors
+    /// A report that no gateway would take is not kept.
+    pub fn consent(&mut self, report: ConsentReport) -> Result<(), ProtocolError> {
+        let key = check_consent(&report)?;
+        self.consents.say(key, report);
+        Ok(())
     }
 
     /// An attempt has ended, and all its output was announced. Sent after that output, and again

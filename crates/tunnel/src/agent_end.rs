@@ -5,6 +5,7 @@
 use crate::agent_actions::{AgentAction, DisconnectReason};
 use crate::audit::AgentSide;
 use crate::backoff::Backoff;
+use crate::consents::Consents;
 use crate::delivery::{Delivery, Restored};
 use crate::error::ProtocolError;
 use crate::frame::up;
@@ -91,6 +92,7 @@ pub struct AgentEnd {
     pub(crate) queries: BTreeMap<u64, AttemptKey>,
     pub(crate) cancels: BTreeMap<u64, AttemptKey>,
     pub(crate) delivery: Delivery,
+    pub(crate) consents: Consents,
     pub(crate) frames: VecDeque<AgentFrame>,
     pub(crate) audit: AgentSide,
     /// Frames of the audit that wait for the transport.
@@ -117,6 +119,7 @@ impl AgentEnd {
             queries: BTreeMap::new(),
             cancels: BTreeMap::new(),
             delivery: Delivery::default(),
+            consents: Consents::default(),
             frames: VecDeque::new(),
             audit: AgentSide::default(),
             uploads: VecDeque::new(),
@@ -174,6 +177,7 @@ impl AgentEnd {
         self.queries.clear();
         self.cancels.clear();
         self.delivery.disconnected();
+        self.consents.disconnected();
         for (offer_id, key) in self.offers.drain_claims() {
             self.actions.push_back(AgentAction::NoGo { key, offer_id, answer: None });
         }

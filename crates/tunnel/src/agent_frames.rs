@@ -8,8 +8,8 @@ use crate::frame::{down_name, key, names};
 use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECONNECT_FATAL_MS};
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    BusyReason, Cancel, Drain, GatewayFrame, Go, NoGo, Offer, OutcomeAck, OutputAck, Query, Refuse,
-    RenewNow, TokenAccepted,
+    BusyReason, Cancel, ConsentAck, Drain, GatewayFrame, Go, NoGo, Offer, OutcomeAck, OutputAck,
+    Query, Refuse, RenewNow, TokenAccepted,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -64,7 +64,8 @@ impl AgentEnd {
             | Down::AuditResend(_)
             | Down::AuditReject(_)
             | Down::AuditOpeningsAck(_)
-            | Down::AuditEvidenceAck(_)) => {
+            | Down::AuditEvidenceAck(_)
+            | Down::ConsentAck(_)) => {
                 let frame = down_name(&body);
                 Err(ProtocolError::OutOfOrder { frame, when: "before welcome" })
             }
@@ -119,6 +120,7 @@ impl AgentEnd {
             Down::AuditReject(reject) => self.audit_heard(AuditDown::Reject(reject)),
             Down::AuditOpeningsAck(ack) => self.audit_heard(AuditDown::OpeningsAck(ack)),
             Down::AuditEvidenceAck(ack) => self.audit_heard(AuditDown::EvidenceAck(ack)),
+            Down::ConsentAck(ack) => self.consent_acked(&ack),
         }
     }
 
@@ -181,6 +183,14 @@ impl AgentEnd {
     fn outcome_acked(&mut self, ack: &OutcomeAck) -> Result<(), ProtocolError> {
         let key = key("outcome_ack", &ack.workspace, &ack.task_id, ack.attempt)?;
         if !self.delivery.outcome_acked(&key, &mut self.actions) {
+            self.ignored += 1;
+        }
+        Ok(())
+    }
+
+    fn consent_acked(&mut self, ack: &ConsentAck) -> Result<(), ProtocolError> {
+        let key = key("consent_ack", &ack.workspace, &ack.task_id, ack.attempt)?;
+        if !self.consents.acked(&key, ack) {
             self.ignored += 1;
         }
         Ok(())

@@ -47,6 +47,7 @@ impl AgentEnd {
             State::Up { heartbeat, .. } => {
                 !self.frames.is_empty()
                     || heartbeat.is_due()
+                    || self.consents.has_frame()
                     || !self.uploads.is_empty()
                     || self.delivery.has_frame()
             }
@@ -70,6 +71,10 @@ impl AgentEnd {
         }
         if let Some(frame) = self.frames.pop_front() {
             return Some(frame);
+        }
+        // Before the outcome: what was asked comes before what became of it.
+        if let Some(report) = self.consents.next() {
+            return Some(up(Up::Consent(report)));
         }
         if let Some(report) = self.delivery.next_outcome() {
             return Some(up(Up::Outcome(report)));

@@ -2,11 +2,14 @@
 //! show; whether it may come now is decided by the ends.
 
 use crate::error::ProtocolError;
-use cortex_model::limits::{INLINE_OUTPUT_MAX, OUTPUT_CHUNK_MAX};
+use cortex_model::limits::{
+    CONSENT_CLASSES_MAX, CONSENT_WORD_MAX, INLINE_OUTPUT_MAX, OUTPUT_CHUNK_MAX,
+};
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    AgentFrame, GatewayFrame, OutcomeReport, OutputChunk, OutputReport, OutputStream,
+    AgentFrame, ConsentAnswer, ConsentReport, GatewayFrame, OutcomeReport, OutputChunk,
+    OutputReport, OutputStream,
 };
 use cortex_model::{AttemptKey, TaskId, TaskKey, Workspace};
 
@@ -68,6 +71,26 @@ pub(crate) fn check_outcome(report: &OutcomeReport) -> Result<AttemptKey, Protoc
     Ok(key)
 }
 
+/// A report about consent names an attempt and a question, and is short.
+pub(crate) fn check_consent(report: &ConsentReport) -> Result<AttemptKey, ProtocolError> {
+    let bad = |field| Err(ProtocolError::BadField { frame: "consent", field });
+    let key = key("consent", &report.workspace, &report.task_id, report.attempt)?;
+    if report.question == 0 {
+        return bad("question");
+    }
+    if report.rule.len() > CONSENT_WORD_MAX {
+        return bad("rule");
+    }
+    let long = |class: &String| class.len() > CONSENT_WORD_MAX;
+    if report.classes.len() > CONSENT_CLASSES_MAX || report.classes.iter().any(long) {
+        return bad("classes");
+    }
+    if ConsentAnswer::try_from(report.answer).is_err() {
+        return bad("answer");
+    }
+    Ok(key)
+}
+
 pub(crate) fn output_report(key: &AttemptKey, chunk: OutputChunk) -> OutputReport {
     OutputReport {
         workspace: key.task.workspace.as_str().into(),
@@ -93,6 +116,7 @@ pub(crate) fn up_name(body: &Up) -> &'static str {
         Up::AuditBatch(_) => "audit_batch",
         Up::AuditOpenings(_) => "audit_openings",
         Up::AuditEvidence(_) => "audit_evidence",
+        Up::Consent(_) => "consent",
         Up::Output(_) => "output",
     }
 }
@@ -120,6 +144,7 @@ pub(crate) fn down_name(body: &Down) -> &'static str {
         Down::AuditReject(_) => "audit_reject",
         Down::AuditOpeningsAck(_) => "audit_openings_ack",
         Down::AuditEvidenceAck(_) => "audit_evidence_ack",
+        Down::ConsentAck(_) => "consent_ack",
     }
 }
 

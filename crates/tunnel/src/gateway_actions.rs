@@ -4,8 +4,8 @@ use crate::audit::AuditUp;
 use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
 use cortex_model::proto::{
-    AgentHeartbeat, Busy, CancelAnswer, GatewayFrame, Hello, OutcomeReport, OutputChunk,
-    QueryAnswer,
+    AgentHeartbeat, Busy, CancelAnswer, ConsentReport, GatewayFrame, Hello, OutcomeReport,
+    OutputChunk, QueryAnswer,
 };
 use thiserror::Error;
 
@@ -40,6 +40,13 @@ pub enum GatewayAction {
         key: AttemptKey,
         /// The frame.
         report: Box<OutcomeReport>,
+    },
+    /// How an attempt stands with the owner of its node. Make it durable, then `ack_consent`; a later one replaces it.
+    Consent {
+        /// The attempt.
+        key: AttemptKey,
+        /// The frame.
+        report: Box<ConsentReport>,
     },
     /// A piece of output. Make it durable or drop it; either way call `output_settled` with its
     /// length, and `ack_output` when more is durable or a gap shows.

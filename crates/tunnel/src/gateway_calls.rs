@@ -7,8 +7,8 @@ use crate::heartbeat::Heartbeat;
 use cortex_model::limits::{DRAIN_MAX_MS, FRAME_QUEUE_MAX, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX};
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    Cancel, Drain, Error, Go, NoGo, Offer, OutcomeAck, Query, Refuse, RenewNow, TokenAccepted,
-    Welcome,
+    Cancel, ConsentAck, ConsentAnswer, ConsentReport, Drain, Error, Go, NoGo, Offer, OutcomeAck,
+    Query, Refuse, RenewNow, TokenAccepted, Welcome,
 };
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::BTreeMap;
@@ -128,6 +128,17 @@ impl GatewayEnd {
             workspace: key.task.workspace.as_str().into(),
             task_id: key.task.task.as_str().into(),
             attempt: key.attempt,
+        }));
+    }
+
+    /// The report is durable, or nobody will ever want it.
+    pub fn ack_consent(&mut self, report: &ConsentReport) {
+        self.push(Down::ConsentAck(ConsentAck {
+            workspace: report.workspace.clone(),
+            task_id: report.task_id.clone(),
+            attempt: report.attempt,
+            question: report.question,
+            answered: report.answer != i32::from(ConsentAnswer::Unspecified),
         }));
     }
 

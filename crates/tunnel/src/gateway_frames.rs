@@ -2,7 +2,7 @@
 
 use crate::audit::AuditUp;
 use crate::error::ProtocolError;
-use crate::frame::{check_chunk, check_outcome, key, up_name};
+use crate::frame::{check_chunk, check_consent, check_outcome, key, up_name};
 use crate::gateway_actions::{CloseReason, GatewayAction};
 use crate::gateway_end::{GatewayEnd, State};
 use crate::handshake::{check_hello, negotiate};
@@ -10,8 +10,8 @@ use cortex_model::limits::OUTCOMES_IN_FLIGHT_MAX;
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    AgentFrame, Busy, CancelAnswer, Claim, Error, Hello, NoGo, OutcomeReport, OutputReport,
-    QueryAnswer, Refuse,
+    AgentFrame, Busy, CancelAnswer, Claim, ConsentReport, Error, Hello, NoGo, OutcomeReport,
+    OutputReport, QueryAnswer, Refuse,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -104,6 +104,7 @@ impl GatewayEnd {
             Up::AuditBatch(batch) => self.audit_heard(AuditUp::Batch(batch)),
             Up::AuditOpenings(openings) => self.audit_heard(AuditUp::Openings(openings)),
             Up::AuditEvidence(evidence) => self.audit_heard(AuditUp::Evidence(evidence)),
+            Up::Consent(report) => self.consent(report),
             Up::Output(report) => self.output(report),
         }
     }
@@ -142,6 +143,13 @@ impl GatewayEnd {
         }
         self.outcomes_in_flight += 1;
         self.actions.push_back(GatewayAction::Outcome { key, report: Box::new(report) });
+        Ok(())
+    }
+
+    fn consent(&mut self, report: ConsentReport) -> Result<(), ProtocolError> {
+        let key = check_consent(&report)?;
+        self.check_workspace("consent", &key)?;
+        self.actions.push_back(GatewayAction::Consent { key, report: Box::new(report) });
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod agent_poll;
 mod audit;
 mod audit_calls;
 mod backoff;
+mod consents;
 mod credit;
 mod delivery;
 mod error;

@@ -32,7 +32,7 @@ use tonic::Streaming;
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// The longest such pause; it doubles with every try.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Something slow that ended.
 pub(super) enum Done {
@@ -56,6 +56,13 @@ pub(super) enum Done {
     Doubtful {
         key: AttemptKey,
         fault: Fault,
+    },
+    Consented {
+        key: AttemptKey,
+        report: Box<pb::ConsentReport>,
+        /// The pause before this try.
+        after: Duration,
+        result: Result<(), Fault>,
     },
     Finished {
         key: AttemptKey,
@@ -300,6 +307,7 @@ impl Connection {
                 }
             }
             GatewayAction::Outcome { key, report } => self.outcome(key, *report),
+            GatewayAction::Consent { key, report } => self.consent(key, report),
             GatewayAction::Output { key, chunk } => {
                 let bytes = chunk.data.len() as u64;
                 if self.flows.entry(key.clone()).or_default().chunk(chunk) {
@@ -387,6 +395,9 @@ impl Connection {
             Done::Doubtful { key, fault } => {
                 tracing::warn!(node = self.node_name(), attempt = %key, error = %fault, "output cannot be stored");
                 self.end.refuse((&fault).into(), 0);
+            }
+            Done::Consented { key, report, after, result } => {
+                self.consent_recorded(key, report, after, result);
             }
             Done::Finished { key, outcome, after, result } => match result {
                 Ok(()) => {

@@ -18,6 +18,8 @@ pub(super) struct Flow {
     resend_from: Option<u64>,
     /// The durable end, once known on this connection.
     durable: Option<u64>,
+    /// The newest word about the owner's consent that is not durable yet.
+    consent: Option<Box<pb::ConsentReport>>,
     outcome: Option<Box<Outcome>>,
 }
 
@@ -30,6 +32,8 @@ pub(super) enum Next {
     AskEnd,
     /// Output is missing: ask the node to send again from here.
     Resend(u64),
+    /// Store what is said about consent.
+    Consent(Box<pb::ConsentReport>),
     /// Store the outcome.
     Finish(Box<Outcome>),
     /// Wait.
@@ -54,6 +58,20 @@ impl Flow {
         // What is missing is looked at anew: the node may say that it will not come.
         self.resend_from = None;
         self.outcome.replace(outcome).is_some()
+    }
+
+    /// Something about the owner's consent came: it replaces what came before.
+    pub(super) fn consent(&mut self, report: Box<pb::ConsentReport>) {
+        self.consent = Some(report);
+    }
+
+    /// What was said about consent is settled. True when nothing else of the attempt is under way.
+    pub(super) fn consented(&mut self) -> bool {
+        self.busy = false;
+        self.consent.is_none()
+            && self.outcome.is_none()
+            && self.queue.is_empty()
+            && self.durable.is_none()
     }
 
     /// Whether the log said on this connection that the attempt is the node's own.
@@ -84,6 +102,11 @@ impl Flow {
     pub(super) fn next(&mut self) -> Next {
         if self.busy {
             return Next::Nothing;
+        }
+        // What was asked comes before what became of it.
+        if let Some(report) = self.consent.take() {
+            self.busy = true;
+            return Next::Consent(report);
         }
         if !self.queue.is_empty() {
             self.busy = true;
@@ -189,6 +212,19 @@ mod tests {
         assert!(!f.chunk(chunk(20, 5)));
         assert!(f.chunk(chunk(2, 5)));
         assert_eq!(f.next(), Next::Store(vec![chunk(2, 5)]));
+    }
+
+    #[test]
+    fn what_was_asked_is_stored_before_what_became_of_it_and_only_the_newest_word() {
+        let report = |question| Box::new(pb::ConsentReport { question, ..Default::default() });
+        let mut f = Flow::default();
+        f.outcome(outcome(0));
+        f.consent(report(1));
+        f.consent(report(2));
+        assert_eq!(f.next(), Next::Consent(report(2)));
+        assert_eq!(f.next(), Next::Nothing);
+        assert!(!f.consented(), "the outcome waits");
+        assert_eq!(f.next(), Next::Finish(outcome(0)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the agent reports about attempts, on its way into the log: output first, then the outcome.
 
 use super::Shared;
-use super::connection::{Connection, Done, RETRY};
-use super::flow::Next;
+use super::connection::{Connection, Done, RETRY, RETRY_MAX};
+use super::flow::{Flow, Next};
 use crate::ingest;
 use cortex_log::{LogError, OutputKey};
 use cortex_model::proto as pb;
@@ -38,6 +38,7 @@ impl Connection {
             Next::Store(chunks) => self.store(key.clone(), chunks),
             Next::AskEnd => self.store(key.clone(), Vec::new()),
             Next::Resend(from) => self.end.ack_output(key, from, AckMode::Resend),
+            Next::Consent(report) => self.record_consent(key.clone(), report, Duration::ZERO),
             Next::Finish(outcome) => self.finish(key.clone(), outcome, Duration::ZERO),
             Next::Nothing => {}
         }
@@ -69,6 +70,49 @@ impl Connection {
             }
             .boxed(),
         );
+    }
+
+    pub(super) fn consent(&mut self, key: AttemptKey, report: Box<pb::ConsentReport>) {
+        self.flows.entry(key.clone()).or_default().consent(report);
+        self.advance(&key);
+    }
+
+    pub(super) fn record_consent(
+        &mut self,
+        key: AttemptKey,
+        report: Box<pb::ConsentReport>,
+        after: Duration,
+    ) {
+        let Some(peer) = &self.peer else { return };
+        let (shared, node) = (self.shared.clone(), peer.node.clone());
+        self.work.push(
+            async move {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                let result = ingest::consent(&shared.tasks, &node, &key, &report).await;
+                Done::Consented { key, report, after, result }
+            }
+            .boxed(),
+        );
+    }
+
+    pub(super) fn consent_recorded(
+        &mut self,
+        key: AttemptKey,
+        report: Box<pb::ConsentReport>,
+        after: Duration,
+        result: Result<(), Fault>,
+    ) {
+        if let Err(fault) = result {
+            tracing::warn!(attempt = %key, error = %fault, "a word about consent was not stored; trying again");
+            return self.record_consent(key, report, (2 * after).clamp(RETRY, RETRY_MAX));
+        }
+        self.end.ack_consent(&report);
+        if self.flows.get_mut(&key).is_some_and(Flow::consented) {
+            self.flows.remove(&key);
+        }
+        self.advance(&key);
     }
 
     pub(super) fn finish(&mut self, key: AttemptKey, outcome: Box<Outcome>, after: Duration) {

@@ -698,7 +698,7 @@ pub struct Commit {
 /// Something that happened to a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
-    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -723,6 +723,10 @@ pub mod event {
         Resolved(super::Resolved),
         #[prost(message, tag = "9")]
         Archived(super::Archived),
+        #[prost(message, tag = "10")]
+        ConsentAsked(super::ConsentAsked),
+        #[prost(message, tag = "11")]
+        ConsentAnswered(super::ConsentAnswered),
     }
 }
 /// The task exists. Always the first event.
@@ -916,6 +920,56 @@ pub struct Archived {
     #[prost(string, tag = "7")]
     pub reference: ::prost::alloc::string::String,
 }
+/// The node's policy asks its owner before anything of the attempt starts. It waits for the answer, without a slot.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsentAsked {
+    /// The attempt that waits.
+    #[prost(uint32, tag = "1")]
+    pub attempt: u32,
+    /// The node whose owner is asked.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Number of the question on the node, as in 'cortex-agent consent show'; grows with every question.
+    #[prost(uint64, tag = "3")]
+    pub question: u64,
+    /// The rule that asks; empty when none does.
+    #[prost(string, tag = "4")]
+    pub rule: ::prost::alloc::string::String,
+    /// What strict mode sees in it, for example "destructive".
+    #[prost(string, repeated, tag = "5")]
+    pub classes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Node's clock when it was asked, Unix milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub asked_at_ms: u64,
+    /// Without an answer until then it is a no, by the node's clock, Unix milliseconds; 0: as long as the task lives.
+    #[prost(uint64, tag = "7")]
+    pub until_ms: u64,
+    /// Gateway's clock when this was written, Unix milliseconds.
+    #[prost(uint64, tag = "8")]
+    pub at_ms: u64,
+}
+/// The question is answered, or waits no longer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsentAnswered {
+    /// The attempt that waited.
+    #[prost(uint32, tag = "1")]
+    pub attempt: u32,
+    /// The node whose owner was asked.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Number of the question.
+    #[prost(uint64, tag = "3")]
+    pub question: u64,
+    /// What came of it.
+    #[prost(enumeration = "ConsentAnswer", tag = "4")]
+    pub answer: i32,
+    /// Node's clock when it was answered, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub answered_at_ms: u64,
+    /// Gateway's clock when this was written, Unix milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub at_ms: u64,
+}
 /// Why an attempt will not produce the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1000,6 +1054,47 @@ impl ResolveAs {
         }
     }
 }
+/// What came of a question to a node's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ConsentAnswer {
+    /// There is no answer yet.
+    Unspecified = 0,
+    /// The owner agreed to exactly what was shown.
+    Allowed = 1,
+    /// The owner said no.
+    Refused = 2,
+    /// Nobody answered in time.
+    Expired = 3,
+    /// The attempt needs no answer any more.
+    Withdrawn = 4,
+}
+impl ConsentAnswer {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CONSENT_ANSWER_UNSPECIFIED",
+            Self::Allowed => "CONSENT_ANSWER_ALLOWED",
+            Self::Refused => "CONSENT_ANSWER_REFUSED",
+            Self::Expired => "CONSENT_ANSWER_EXPIRED",
+            Self::Withdrawn => "CONSENT_ANSWER_WITHDRAWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONSENT_ANSWER_UNSPECIFIED" => Some(Self::Unspecified),
+            "CONSENT_ANSWER_ALLOWED" => Some(Self::Allowed),
+            "CONSENT_ANSWER_REFUSED" => Some(Self::Refused),
+            "CONSENT_ANSWER_EXPIRED" => Some(Self::Expired),
+            "CONSENT_ANSWER_WITHDRAWN" => Some(Self::Withdrawn),
+            _ => None,
+        }
+    }
+}
 /// Where a task stands. A function of its events alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1061,7 +1156,7 @@ impl TaskState {
 pub struct AgentFrame {
     #[prost(
         oneof = "agent_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 50, 51, 52, 53, 80"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 50, 51, 52, 53, 60, 80"
     )]
     pub body: ::core::option::Option<agent_frame::Body>,
 }
@@ -1095,6 +1190,8 @@ pub mod agent_frame {
         AuditOpenings(super::AuditOpenings),
         #[prost(message, tag = "53")]
         AuditEvidence(super::AuditEvidence),
+        #[prost(message, tag = "60")]
+        Consent(super::ConsentReport),
         #[prost(message, tag = "80")]
         Output(super::OutputReport),
     }
@@ -1104,7 +1201,7 @@ pub mod agent_frame {
 pub struct GatewayFrame {
     #[prost(
         oneof = "gateway_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55, 60"
     )]
     pub body: ::core::option::Option<gateway_frame::Body>,
 }
@@ -1152,6 +1249,8 @@ pub mod gateway_frame {
         AuditOpeningsAck(super::AuditOpeningsAck),
         #[prost(message, tag = "55")]
         AuditEvidenceAck(super::AuditEvidenceAck),
+        #[prost(message, tag = "60")]
+        ConsentAck(super::ConsentAck),
     }
 }
 /// Opens a connection. Sent once, first.
@@ -1483,6 +1582,60 @@ pub struct OutcomeAck {
     /// Number of the attempt, from 1.
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
+}
+/// How an attempt stands with the owner of its node. Sent when that changes, and again after each connect until it is
+/// acknowledged; a later report of an attempt replaces an earlier one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsentReport {
+    /// Workspace of the task.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+    /// Number of the question on the node, from 1; grows with every question.
+    #[prost(uint64, tag = "4")]
+    pub question: u64,
+    /// The rule that asks, at most 256 bytes; empty when none does.
+    #[prost(string, tag = "5")]
+    pub rule: ::prost::alloc::string::String,
+    /// What strict mode sees in it, at most 8.
+    #[prost(string, repeated, tag = "6")]
+    pub classes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Node's clock when it was asked, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub asked_at_ms: u64,
+    /// Without an answer until then it is a no, by the node's clock, Unix milliseconds; 0: as long as the task lives.
+    #[prost(uint64, tag = "8")]
+    pub until_ms: u64,
+    /// What came of it; unspecified while it waits.
+    #[prost(enumeration = "ConsentAnswer", tag = "9")]
+    pub answer: i32,
+    /// Node's clock when it was answered, Unix milliseconds; 0 while it waits.
+    #[prost(uint64, tag = "10")]
+    pub answered_at_ms: u64,
+}
+/// The report is durable in the log, or nobody will ever want it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsentAck {
+    /// Workspace of the task.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+    /// The question that was reported.
+    #[prost(uint64, tag = "4")]
+    pub question: u64,
+    /// Its answer was reported.
+    #[prost(bool, tag = "5")]
+    pub answered: bool,
 }
 /// A piece of output. Sent again from the acknowledged offset after each connect.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3190,6 +3343,9 @@ pub struct Task {
     /// When it expires, Unix milliseconds; 0 is never.
     #[prost(uint64, tag = "17")]
     pub deadline_at_ms: u64,
+    /// The question to the node's owner that the current attempt waits for; absent when it waits for none.
+    #[prost(message, optional, tag = "18")]
+    pub consent: ::core::option::Option<ConsentAsked>,
 }
 /// Asks for one task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

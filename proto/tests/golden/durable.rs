@@ -23,6 +23,8 @@ pub(crate) fn examples() -> Vec<Example> {
         commit("commit-archived", 9, event::Kind::Archived(archived())),
         example("commit-of-several-events", resolved_and_released()),
         commit("commit-finished-confined", 5, event::Kind::Finished(confined())),
+        commit("commit-consent-asked", 3, event::Kind::ConsentAsked(consent_asked())),
+        commit("commit-consent-answered", 4, event::Kind::ConsentAnswered(consent_answered())),
     ];
     all.extend(file_ops().into_iter().map(|(name, op)| example(name, file_spec(op))));
     let endings = endings().into_iter();
@@ -100,6 +102,30 @@ fn resolved_and_released() -> Commit {
         event(event::Kind::AttemptReleased(released())),
     ];
     Commit { n: 300, events }
+}
+
+fn consent_asked() -> ConsentAsked {
+    ConsentAsked {
+        attempt: 2,
+        node: "desk-1".into(),
+        question: 7,
+        rule: "clean".into(),
+        classes: vec!["destructive".into(), "outward".into()],
+        asked_at_ms: AT,
+        until_ms: AT + 120_000,
+        at_ms: AT + 5,
+    }
+}
+
+fn consent_answered() -> ConsentAnswered {
+    ConsentAnswered {
+        attempt: 2,
+        node: "desk-1".into(),
+        question: 7,
+        answer: ConsentAnswer::Refused.into(),
+        answered_at_ms: AT + 9_000,
+        at_ms: AT + 9_005,
+    }
 }
 
 fn submitted() -> Submitted {

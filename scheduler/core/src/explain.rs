@@ -80,7 +80,14 @@ impl Scheduler {
         let node = self.node_of(entry);
         if node.is_some_and(|n| n.online.is_some()) {
             e.summary = format!("it runs on {name} since {since} s");
-            if !self.accounts_for(entry, node) {
+            if let Some(asked) = &v.asking {
+                let waits = now.since(asked.at) / 1000;
+                e.summary = format!("it waits for the owner of {name}, since {waits} s");
+                e.suggestions.push(format!(
+                    "on {name}: cortex-agent consent show {}, then allow or deny",
+                    asked.question
+                ));
+            } else if !self.accounts_for(entry, node) {
                 e.summary = format!("it started on {name}, which does not know of it");
             }
         } else {

@@ -11,7 +11,8 @@
 //! ```
 
 use cortex_model::event::{
-    Archived, AttemptReleased, Finished, OutcomeUnknown, Started, Submitted,
+    Archived, AttemptReleased, ConsentAnswered, ConsentAsked, Finished, OutcomeUnknown, Started,
+    Submitted,
 };
 use cortex_model::ids::SessionId;
 use cortex_model::{
@@ -51,6 +52,10 @@ pub struct TaskView {
     pub not_started: u32,
     /// Not to be offered before.
     pub retry_at: Option<UnixMillis>,
+    /// What the current attempt asks the owner of its node; none when it waits for no answer.
+    pub asking: Option<Arc<ConsentAsked>>,
+    /// Questions of the current attempt so far, and the number of the last one that was answered.
+    pub asked: (u32, u64),
     /// Somebody wants it stopped.
     pub cancel_requested: bool,
     /// The result, once there is one; for an INDETERMINATE task what the node reported.
@@ -237,6 +242,8 @@ impl TaskView {
             }
             Event::Finished(f) => finish(self, f, at)?,
             Event::OutcomeUnknown(u) => unknown(self, u)?,
+            Event::ConsentAsked(a) => ask(self, a)?,
+            Event::ConsentAnswered(a) => answered(self, a)?,
             Event::LateOutcome(l) => {
                 if l.attempt == 0 || l.attempt > self.attempt {
                     return Err(format!("LateOutcome of attempt {} that never started", l.attempt));
@@ -284,6 +291,8 @@ fn first(key: &TaskKey, s: &Submitted) -> TaskView {
         earlier: BTreeMap::new(),
         not_started: 0,
         retry_at: None,
+        asking: None,
+        asked: (0, 0),
         cancel_requested: false,
         outcome: None,
         released: BTreeMap::new(),
@@ -318,6 +327,7 @@ fn start(v: &mut TaskView, s: &Started, revision: u64) -> Result<(), String> {
     v.state = TaskState::Running;
     v.attempt = s.attempt;
     v.retry_at = None;
+    v.asked = (0, 0);
     if let Some(before) = v.started.take() {
         v.earlier.insert(v.attempt - 1, before.node);
     }
@@ -349,6 +359,7 @@ fn release(v: &mut TaskView, r: &AttemptReleased) -> Result<(), String> {
         return Err(format!("{:?} released a task that is not safe to repeat", r.reason));
     }
     v.state = TaskState::Pending;
+    v.asking = None;
     v.not_started += u32::from(r.reason == ReleaseReason::NotStarted);
     v.retry_at = Some(r.retry_at);
     v.evidence.clear();
@@ -391,13 +402,40 @@ fn unknown(v: &mut TaskView, u: &OutcomeUnknown) -> Result<(), String> {
         return Err(format!("OutcomeUnknown while {}", v.state.name()));
     }
     v.state = TaskState::Indeterminate;
+    v.asking = None;
     v.evidence = u.evidence.clone();
     v.outcome = u.outcome.clone().map(Arc::new);
     Ok(())
 }
 
+fn ask(v: &mut TaskView, a: &ConsentAsked) -> Result<(), String> {
+    waits_on(v, a.attempt, &a.node, "ConsentAsked")?;
+    v.asked.0 += 1;
+    v.asking = Some(Arc::new(a.clone()));
+    Ok(())
+}
+
+fn answered(v: &mut TaskView, a: &ConsentAnswered) -> Result<(), String> {
+    waits_on(v, a.attempt, &a.node, "ConsentAnswered")?;
+    if v.asking.as_ref().is_none_or(|asked| asked.question != a.question) {
+        return Err(format!("ConsentAnswered to question {} that does not wait", a.question));
+    }
+    v.asking = None;
+    v.asked.1 = a.question;
+    Ok(())
+}
+
+fn waits_on(v: &TaskView, attempt: u32, node: &NodeId, what: &str) -> Result<(), String> {
+    current(v, attempt, what)?;
+    if v.state != TaskState::Running || v.node() != Some(node) {
+        return Err(format!("{what} of node {node} while {}", v.state.name()));
+    }
+    Ok(())
+}
+
 fn over(v: &mut TaskView, state: TaskState, at: UnixMillis) {
     v.state = state;
+    v.asking = None;
     v.retry_at = None;
     v.ended_at = Some(at);
 }

@@ -9,10 +9,10 @@
 mod support;
 
 use cortex_model::event::{
-    Archived, AttemptReleased, CancelRequested, Event, Finished, LateOutcome, OutcomeUnknown,
-    ReleaseReason, Resolved, Started, Submitted,
+    Archived, AttemptReleased, CancelRequested, ConsentAnswered, ConsentAsked, Event, Finished,
+    LateOutcome, OutcomeUnknown, ReleaseReason, Resolved, Started, Submitted,
 };
-use cortex_model::{Commit, Ending, ResolveAs, TaskState, UnixMillis};
+use cortex_model::{Commit, ConsentAnswer, Ending, ResolveAs, TaskState, UnixMillis};
 use cortex_scheduler_core::TaskView;
 use cortex_scheduler_core::decide::{self, NewTask, OutcomeDecision, Submit};
 use support::*;
@@ -36,8 +36,18 @@ submit; start 1; unknown 1; resolve retry+release 1 resolved; start 2 => RUNNING
 submit; start 1; release 1 not-started; start 2            => RUNNING
 safe: submit; start 1; release 1 node-lost; start 2; late 1; finish 2 exit0; late 1 => SUCCEEDED
 submit; start 1; finish 1 exit0; archive                   => SUCCEEDED
+submit; start 1; ask 3                                     => RUNNING
+submit; start 1; ask 3; answer 3; finish 1 exit0           => SUCCEEDED
+submit; start 1; ask 3+answer 3; ask 4; finish 1 denied    => DENIED
+submit; start 1; ask 3; release 1 not-started; start 2     => RUNNING
 
 start 1                                                    => broken: Started before Submitted
+submit; ask 3                                              => broken: ConsentAsked of attempt 1 while 0 is current
+submit; start 1; answer 3                                  => broken: ConsentAnswered to question 3 that does not wait
+submit; start 1; ask 3; answer 4                           => broken: ConsentAnswered to question 4 that does not wait
+submit; start 1; ask 3; answer 3; answer 3                 => broken: ConsentAnswered to question 3 that does not wait
+submit; start 1; finish 1 exit0; ask 3                     => broken: ConsentAsked of node n while SUCCEEDED
+submit; start 1; ask 3; release 1 not-started; answer 3    => broken: ConsentAnswered of node n while PENDING
 submit; submit                                             => broken: a second Submitted
 submit; start 2                                            => broken: Started attempt 2 after attempt 0
 submit; start 1; start 1                                   => broken: Started while RUNNING
@@ -98,11 +108,34 @@ fn fold(history: &str, safe: bool) -> Result<TaskView, String> {
     Ok(view.unwrap())
 }
 
+fn consent(words: &[&str], at: UnixMillis) -> Event {
+    let question = words[1].parse().unwrap();
+    if words[0] == "answer" {
+        return Event::ConsentAnswered(ConsentAnswered {
+            attempt: 1,
+            node: node("n"),
+            question,
+            answer: ConsentAnswer::Allowed,
+            answered_at: at,
+            at,
+        });
+    }
+    Event::ConsentAsked(Box::new(ConsentAsked {
+        attempt: 1,
+        node: node("n"),
+        question,
+        rule: String::new(),
+        classes: Vec::new(),
+        asked_at: at,
+        until: None,
+        at,
+    }))
+}
+
 fn event(words: &str, safe: bool) -> Event {
     let words: Vec<&str> = words.split_whitespace().collect();
     let attempt = words.get(1).and_then(|w| w.parse().ok()).unwrap_or(0);
-    let at = UnixMillis(1);
-    let how = words.get(2).copied().unwrap_or_default();
+    let (at, how) = (UnixMillis(1), words.get(2).copied().unwrap_or_default());
     match words[0] {
         "submit" => Event::Submitted(Box::new(first(safe))),
         "start" => Event::Started(Box::new(Started {
@@ -158,6 +191,7 @@ fn event(words: &str, safe: bool) -> Event {
             actor: actor(),
             at,
         }),
+        "ask" | "answer" => consent(&words, at),
         "archive" => Event::Archived(Box::new(Archived {
             submitted: first(safe),
             state: TaskState::Succeeded,

@@ -89,7 +89,68 @@ fn from_wire(k: Kind) -> Result<Event, Fault> {
             at: UnixMillis(p.at_ms),
             reference: p.reference,
         })),
+        Kind::ConsentAsked(p) => Event::ConsentAsked(Box::new(ConsentAsked {
+            attempt: p.attempt,
+            node: NodeId::parse(&p.node)?,
+            question: p.question,
+            rule: p.rule,
+            classes: p.classes,
+            asked_at: UnixMillis(p.asked_at_ms),
+            until: Some(p.until_ms).filter(|at| *at > 0).map(UnixMillis),
+            at: UnixMillis(p.at_ms),
+        })),
+        Kind::ConsentAnswered(p) => Event::ConsentAnswered(ConsentAnswered {
+            attempt: p.attempt,
+            node: NodeId::parse(&p.node)?,
+            question: p.question,
+            answer: consent_answer(p.answer)?
+                .ok_or_else(|| malformed("consent_answered.answer"))?,
+            answered_at: UnixMillis(p.answered_at_ms),
+            at: UnixMillis(p.at_ms),
+        }),
     })
+}
+
+/// Reads what came of a question; none while it waits.
+///
+/// # Errors
+/// `CX-0101` for an unknown value.
+pub fn consent_answer(v: i32) -> Result<Option<ConsentAnswer>, Fault> {
+    use pb::ConsentAnswer as A;
+    Ok(match A::try_from(v) {
+        Ok(A::Unspecified) => None,
+        Ok(A::Allowed) => Some(ConsentAnswer::Allowed),
+        Ok(A::Refused) => Some(ConsentAnswer::Refused),
+        Ok(A::Expired) => Some(ConsentAnswer::Expired),
+        Ok(A::Withdrawn) => Some(ConsentAnswer::Withdrawn),
+        Err(_) => return Err(malformed("consent answer")),
+    })
+}
+
+impl From<ConsentAnswer> for pb::ConsentAnswer {
+    fn from(answer: ConsentAnswer) -> pb::ConsentAnswer {
+        match answer {
+            ConsentAnswer::Allowed => pb::ConsentAnswer::Allowed,
+            ConsentAnswer::Refused => pb::ConsentAnswer::Refused,
+            ConsentAnswer::Expired => pb::ConsentAnswer::Expired,
+            ConsentAnswer::Withdrawn => pb::ConsentAnswer::Withdrawn,
+        }
+    }
+}
+
+impl From<&ConsentAsked> for pb::ConsentAsked {
+    fn from(a: &ConsentAsked) -> pb::ConsentAsked {
+        pb::ConsentAsked {
+            attempt: a.attempt,
+            node: a.node.to_string(),
+            question: a.question,
+            rule: a.rule.clone(),
+            classes: a.classes.clone(),
+            asked_at_ms: a.asked_at.0,
+            until_ms: a.until.map_or(0, |at| at.0),
+            at_ms: a.at.0,
+        }
+    }
 }
 
 fn submitted(p: pb::Submitted) -> Result<Submitted, Fault> {
@@ -215,6 +276,15 @@ fn to_wire(e: &Event) -> Kind {
             outcome: Some((&l.outcome).into()),
             node: l.node.to_string(),
             at_ms: l.at.0,
+        }),
+        Event::ConsentAsked(a) => Kind::ConsentAsked((&**a).into()),
+        Event::ConsentAnswered(a) => Kind::ConsentAnswered(pb::ConsentAnswered {
+            attempt: a.attempt,
+            node: a.node.to_string(),
+            question: a.question,
+            answer: pb::ConsentAnswer::from(a.answer).into(),
+            answered_at_ms: a.answered_at.0,
+            at_ms: a.at.0,
         }),
         Event::Resolved(r) => Kind::Resolved(pb::Resolved {
             r#as: resolve_to_wire(r.resolve_as).into(),

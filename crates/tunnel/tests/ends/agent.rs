@@ -8,12 +8,12 @@ use cortex_model::limits::{
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    AttemptPhase, BusyReason, Cancel, Drain, Error, GatewayFrame, GatewayHeartbeat, JournalHead,
-    NoGo, OutputAck, Query, Refuse,
+    AttemptPhase, BusyReason, Cancel, ConsentAck, ConsentAnswer, ConsentReport, Drain, Error,
+    GatewayFrame, GatewayHeartbeat, JournalHead, NoGo, OutputAck, Query, Refuse,
 };
 use cortex_model::{Code, Fault, Tick};
 use cortex_tunnel::{
-    AgentAction, ClaimResult, DisconnectReason, HelloState, ProtocolError, Restored,
+    AgentAction, AgentEnd, ClaimResult, DisconnectReason, HelloState, ProtocolError, Restored,
 };
 
 const NOW: Tick = Tick(0);
@@ -361,4 +361,44 @@ fn frames_without_a_connection_are_ignored() {
     let mut agent = new_agent();
     agent.handle_frame(welcome(1), NOW).unwrap();
     assert_eq!(agent.ignored(), 1);
+}
+
+fn asks(question: u64, answer: ConsentAnswer) -> ConsentReport {
+    ConsentReport {
+        workspace: "w".into(),
+        task_id: "t1".into(),
+        attempt: 1,
+        question,
+        answer: answer.into(),
+        ..ConsentReport::default()
+    }
+}
+
+#[test]
+fn the_newest_word_about_consent_is_said_until_it_is_acknowledged_and_before_the_outcome() {
+    let mut agent = agent_up(100);
+    let consent = |agent: &mut AgentEnd| match agent.poll_frame().and_then(|frame| frame.body) {
+        Some(Up::Consent(report)) => Some((report.question, report.answer())),
+        _ => None,
+    };
+    agent.consent(asks(1, ConsentAnswer::Unspecified)).unwrap();
+    assert_eq!(consent(&mut agent), Some((1, ConsentAnswer::Unspecified)));
+    assert_eq!(consent(&mut agent), None, "once on a connection");
+    agent.consent(asks(1, ConsentAnswer::Allowed)).unwrap();
+    agent.disconnected(Tick(1), 0);
+    reconnect(&mut agent, 100, Tick(100_000));
+    assert_eq!(consent(&mut agent), Some((1, ConsentAnswer::Allowed)));
+    // An acknowledgement of what was said before it is no answer to it.
+    let ack = |answered| {
+        let (workspace, task_id) = ("w".into(), "t1".into());
+        let ack = ConsentAck { workspace, task_id, attempt: 1, question: 1, answered };
+        GatewayFrame { body: Some(Down::ConsentAck(ack)) }
+    };
+    agent.handle_frame(ack(false), Tick(100_001)).unwrap();
+    assert_eq!(agent.ignored(), 1);
+    agent.handle_frame(ack(true), Tick(100_001)).unwrap();
+    agent.disconnected(Tick(100_002), 0);
+    reconnect(&mut agent, 100, Tick(300_000));
+    assert_eq!(consent(&mut agent), None, "it is acknowledged");
+    assert!(agent.consent(asks(0, ConsentAnswer::Unspecified)).is_err());
 }

@@ -210,6 +210,7 @@ impl World {
             }
             GatewayAction::Audit(said) => gateway.appends.send(Append::Audit(said), at),
             GatewayAction::CancelAnswer { .. }
+            | GatewayAction::Consent { .. }
             | GatewayAction::Heartbeat(_)
             | GatewayAction::TokenShown(_)
             | GatewayAction::Leaving(_) => {}

@@ -2,11 +2,13 @@
 //! pure and is validated again by the fenced append of its events; none of them does the appending.
 
 mod claim;
+mod consent;
 mod outcome;
 mod timers;
 mod wish;
 
 pub use claim::{Claimant, Offered, started};
+pub use consent::{ConsentDecision, ConsentStanding, consent};
 pub use outcome::{OutcomeDecision, outcome};
 pub use timers::{
     Answered, cancel_unheard, deadline_passed, node_ended, node_silent, not_started, run_due,

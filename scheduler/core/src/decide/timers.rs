@@ -79,10 +79,12 @@ pub fn cancel_unheard(v: &TaskView, silent_since: UnixMillis, now: UnixMillis) -
     })))
 }
 
-/// When a silent node's attempt stops being plausible: its run timeout and a grace for the report are over.
+/// When a silent node's attempt stops being plausible: its run timeout and a grace for the report are over. One that waits for
+/// the owner of its node has started nothing and may wait for as long as its task lives.
 #[must_use]
 pub fn run_due(v: &TaskView) -> Option<UnixMillis> {
-    let started = v.started.as_ref().filter(|_| v.state == TaskState::Running)?;
+    let waits = v.state != TaskState::Running || v.asking.is_some();
+    let started = v.started.as_ref().filter(|_| !waits)?;
     Some(started.at + v.spec.run_timeout() + RUN_DEADLINE_GRACE_MS)
 }
 
