@@ -14,6 +14,8 @@ use cortex_agent_core::plan::{Level, Operation};
 use cortex_agent_core::policy::{Fingerprint, Proposal};
 use cortex_agent_core::{Decision, ExecPlan, Policy, Request, decide};
 use cortex_audit::{SignedNote, record};
+use cortex_model::limits::CONSENT_WORD_MAX;
+use cortex_model::proto::{ConsentAnswer, ConsentReport};
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -25,7 +27,9 @@ const ROUNDS: usize = 3;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// It waits for the owner, and needs no slot.
-    Asking { key: AttemptKey },
+    Asking { key: AttemptKey, report: Box<ConsentReport> },
+    /// It waits no longer.
+    Answered { report: Box<ConsentReport> },
     /// The owner agreed: it wants a slot again, and the policy as it is then.
     Agreed { key: AttemptKey, resume: oneshot::Sender<Arc<Policy>> },
     /// It was given up before anything of it was recorded.
@@ -132,19 +136,35 @@ impl Job {
 
     /// Asks the owner and waits, without a slot, for as long as that takes.
     async fn consult(&mut self, question: Question) -> Result<Fingerprint, No> {
+        let mut report = report(&question);
         let answer = match self.consent.ask(question, self.policy.consent()).map_err(No::Fault)? {
             Standing::Agreed(fingerprint) => return Ok(fingerprint),
-            Standing::Waits(answer) => answer,
+            Standing::Waits { id, answer } => {
+                report.question = id;
+                answer
+            }
         };
         let key = self.key.clone();
-        tell(&self.events, Event::Asking { key: key.clone() }).await;
+        let asked = Box::new(report.clone());
+        tell(&self.events, Event::Asking { key: key.clone(), report: asked }).await;
+        let settled = |answer: ConsentAnswer| {
+            let (answer, answered_at_ms) = (answer.into(), unix_now().0);
+            Event::Answered { report: Box::new(ConsentReport { answer, answered_at_ms, ..report }) }
+        };
         let verdict = tokio::select! {
             verdict = answer => verdict.unwrap_or(Verdict::TimedOut),
             stop = stopped(&mut self.stop) => {
                 self.consent.withdraw(&key);
+                tell(&self.events, settled(ConsentAnswer::Withdrawn)).await;
                 return Err(No::Stopped(stop));
             }
         };
+        let word = match verdict {
+            Verdict::Allowed(_) => ConsentAnswer::Allowed,
+            Verdict::Refused => ConsentAnswer::Refused,
+            Verdict::TimedOut => ConsentAnswer::Expired,
+        };
+        tell(&self.events, settled(word)).await;
         let fingerprint = match verdict {
             Verdict::Allowed(fingerprint) => fingerprint,
             Verdict::Refused | Verdict::TimedOut => {
@@ -279,6 +299,20 @@ impl Job {
         let draft =
             RefusalDraft { key, fence, actor, rule, policy, code, action, outcome, answer: None };
         journal.refuse(draft).await
+    }
+}
+
+/// What is told upstream of a question that waits.
+fn report(question: &Question) -> ConsentReport {
+    ConsentReport {
+        workspace: question.key.task.workspace.to_string(),
+        task_id: question.key.task.task.to_string(),
+        attempt: question.key.attempt,
+        rule: question.rule.chars().take(CONSENT_WORD_MAX / 4).collect(),
+        classes: question.classes.iter().map(|class| class.word().to_owned()).collect(),
+        asked_at_ms: unix_now().0,
+        until_ms: question.until_ms.unwrap_or(0),
+        ..ConsentReport::default()
     }
 }
 

@@ -85,6 +85,25 @@ struct Doctor {
     /// One JSON object with stable fields.
     #[arg(long)]
     json: bool,
+    /// The agent's data directory: what its policy requires is compared with what was found [default: where 'join' made it].
+    #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The policy file; without it, policy.toml in the data directory if there is one.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl Doctor {
+    /// The data directory and the policy in it; none where there is no agent.
+    fn policy(&self) -> Option<(PathBuf, PathBuf)> {
+        let dir = self.data_dir.clone().or_else(|| crate::config::default_data_dir().ok())?;
+        match &self.policy {
+            Some(policy) => Some((dir, policy.clone())),
+            None => {
+                Some(dir.join("policy.toml")).filter(|file| file.exists()).map(|file| (dir, file))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -189,13 +208,15 @@ fn hidden(inside: &[&str], subcommand: &str) -> Vec<OsString> {
 fn examine(chosen: &Doctor, inside: &[&str]) -> Result<(), Fault> {
     let (launcher, trial) = (hidden(inside, sandbox::SUBCOMMAND), hidden(inside, doctor::TRIAL));
     block_on(async {
-        let report = doctor::examine(&launcher, &trial).await?;
+        let policy = chosen.policy();
+        let policy = policy.as_ref().map(|(dir, file)| (dir.as_path(), file.as_path()));
+        let (report, unmet) = doctor::examine(&launcher, &trial, policy).await?;
         doctor::print(&report, chosen.json).map_err(failed)?;
         if report.is_broken() {
             let message = "something got through that the level promises to stop";
             return Err(Fault::new(Code::SandboxFailed, message));
         }
-        Ok(())
+        unmet.map_or(Ok(()), Err)
     })
 }
 

@@ -7,23 +7,41 @@ mod trial;
 pub use report::{Check, Report, State};
 
 use crate::sandbox::Sandbox;
+use crate::{facts, policy};
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 
 /// The hidden subcommand that tries things from inside the sandbox.
 pub const TRIAL: &str = "__trial";
 
-/// Tries everything. `launcher` leads to [`crate::sandbox::main`], `trial` to [`try_inside`].
+/// Tries everything. `launcher` leads to [`crate::sandbox::main`], `trial` to [`try_inside`]; `policy` is a data directory with the
+/// policy file in it. Says also why an agent with that policy would take no work here.
 ///
 /// # Errors
 /// The launcher cannot be started, or there is no place for the trial's files.
-pub async fn examine(launcher: &[OsString], trial: &[OsString]) -> Result<Report, Fault> {
+pub async fn examine(
+    launcher: &[OsString],
+    trial: &[OsString],
+    policy: Option<(&Path, &Path)>,
+) -> Result<(Report, Option<Fault>), Fault> {
     let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
     let sandbox = Sandbox::start(launcher).await.map_err(failed)?;
     let mut report = Report::of(&sandbox);
     trial::run(&sandbox, trial, &mut report).await?;
-    Ok(report)
+    let unmet = policy.and_then(|(dir, file)| {
+        let unmet = match policy::load(file, &policy::place(file, dir)) {
+            Ok(policy) => policy.unmet(&facts::machine(Some(&sandbox))),
+            Err(error) => Some(error.to_fault()),
+        };
+        report.policy = Some(match &unmet {
+            Some(fault) => format!("no work is taken under {}: {fault}", file.display()),
+            None => format!("all that {} requires is there", file.display()),
+        });
+        unmet
+    });
+    Ok((report, unmet))
 }
 
 /// The other side of the trial: does what a task must not be able to, and prints what came of it.

@@ -13,6 +13,41 @@ use cortex_model::proto::*;
 use std::collections::BTreeMap;
 use support::*;
 
+/// Memory of a process, KiB: at most so far, or at present.
+fn memory(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_gibibyte_without_a_line_end_passes_while_nobody_listens_and_the_agent_stays_small() {
+    const ALL: u64 = 1 << 30;
+    const KEPT: u64 = 64 << 20;
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let pid = agent.id().unwrap();
+    // Not a byte of output may be sent.
+    let mut connection = gateway.welcome_with(0).await;
+    connection.dispatch("before", 1, sh("exit 0")).await;
+    connection.outcome().await;
+    let idle = memory(pid, "VmRSS:");
+    let mut offer = offer("big", 2, sh(&format!("head -c {ALL} /dev/zero")));
+    offer.output_limit_bytes = KEPT;
+    connection.send(Down::Offer(offer)).await;
+    let Up::Claim(_) = connection.next().await else { panic!("no claim") };
+    connection.go(&connection.hello.session.clone(), "big", 2).await;
+    let report = connection.outcome().await;
+    let outcome = report.outcome.unwrap();
+    let output = outcome.output.unwrap();
+    assert_eq!(output.stdout_bytes + output.dropped_bytes, ALL);
+    assert!(output.stdout_bytes <= KEPT && output.stdout_bytes > KEPT / 2, "{output:?}");
+    assert_eq!(outcome.ending.unwrap().kind, Some(ending::Kind::Exited(Exited { code: 0 })));
+    let most = memory(pid, "VmHWM:");
+    assert!(most < idle + 64 * 1024, "{most} KiB at most, {idle} KiB idle");
+    kill(agent).await;
+}
+
 #[tokio::test]
 async fn a_program_that_writes_for_ever_is_ended_when_it_is_far_beyond_its_limit() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());

@@ -56,6 +56,40 @@ async fn a_paused_agent_takes_nothing_even_after_a_restart_until_it_is_resumed()
 }
 
 #[tokio::test]
+async fn stop_all_returns_when_no_process_is_left() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut pids = Vec::new();
+    for id in 1..=3_u64 {
+        let file = node.path(&format!("pid-{id}"));
+        let script = format!(
+            "trap '' TERM; setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
+            file.display()
+        );
+        connection.dispatch(&format!("t{id}"), id, sh(&script)).await;
+        pids.push(appears(&file).await);
+    }
+    let running = text(&owner(&node, &["running"]).await);
+    assert_eq!(running.lines().filter(|line| line.starts_with("running ")).count(), 3, "{running}");
+    let said = text(&owner(&node, &["stop-all"]).await);
+    for id in 1..=3 {
+        assert!(said.contains(&format!("ended default/t{id}/1, with all its processes")), "{said}");
+    }
+    for pid in pids {
+        is_gone(&pid).await;
+    }
+    // What it can do has changed, so it connects anew, and says again what nobody acknowledged.
+    let mut connection = gateway.welcome().await;
+    for _ in 0..3 {
+        let ending::Kind::Cancelled(how) = ending(&connection.outcome().await) else { panic!() };
+        assert_eq!((how.never_started, how.survivors), (false, 0));
+    }
+    assert!(matches!(offered(&mut connection, 9).await, Up::Busy(_)));
+    kill(agent).await;
+}
+
+#[tokio::test]
 async fn the_history_tells_what_was_done_and_how_it_was_confined() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
     let agent = node.start(&gateway);
@@ -78,4 +112,23 @@ async fn the_history_tells_what_was_done_and_how_it_was_confined() {
     kill(agent).await;
     let failed = owner(&node, &["history"]).await;
     assert!(String::from_utf8_lossy(&failed.stderr).contains("CX-0404"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn doctor_tries_everything_and_says_what_holds() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
+    let output = within("doctor", command.args(["doctor", "--json"]).output()).await.unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text(&output)).unwrap();
+    assert_eq!(report["level"], "full", "{report}");
+    let state = |name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("no check {name}: {report}"))["state"].clone()
+    };
+    for name in ["files", "sockets", "network", "processes", "namespaces", "end", "domains"] {
+        assert_eq!(state(name), "enforced", "{name}: {report}");
+    }
+    for name in ["cpu", "memory", "pids"] {
+        assert!(state(name) == "enforced" || state(name) == "approx", "{name}: {report}");
+    }
 }

@@ -245,6 +245,7 @@ impl Follower {
         }
         // Small output travels inside the outcome; offsets keep it from being printed twice.
         for event in entry.commit.iter().flat_map(|c| &c.events) {
+            self.consent(event);
             if let Some((attempt, outcome)) = told_outcome(event) {
                 for chunk in &outcome.inline_output {
                     self.output(attempt, chunk).await?;
@@ -257,6 +258,24 @@ impl Follower {
             self.explain_at = Instant::now() + EXPLAIN_AFTER;
         }
         Ok(())
+    }
+
+    /// Says whom it waits for, and when it does no longer.
+    fn consent(&self, event: &pb::Event) {
+        use pb::event::Kind;
+        if self.show == Show::Nothing {
+            return;
+        }
+        if let Some(Kind::ConsentAsked(asked)) = &event.kind {
+            let (node, question) = (&asked.node, asked.question);
+            render::note(&format!(
+                "waiting for the owner of {node}: on {node}, cortex-agent consent show {question}"
+            ));
+        }
+        if let Some(Kind::ConsentAnswered(answered)) = &event.kind {
+            let what = view::consent_answer(answered.answer);
+            render::note(&format!("the owner of {}: {what}", answered.node));
+        }
     }
 
     async fn output(&mut self, attempt: u32, chunk: &pb::OutputChunk) -> Result<(), CliError> {
@@ -345,7 +364,9 @@ fn told_outcome(event: &pb::Event) -> Option<(u32, &pb::Outcome)> {
         | Kind::CancelRequested(_)
         | Kind::LateOutcome(_)
         | Kind::Resolved(_)
-        | Kind::Archived(_) => None,
+        | Kind::Archived(_)
+        | Kind::ConsentAsked(_)
+        | Kind::ConsentAnswered(_) => None,
     }
 }
 

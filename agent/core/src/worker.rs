@@ -78,6 +78,11 @@ impl Worker {
         self.slots
     }
 
+    /// As many attempts run at the same time from now on. What runs already beyond that ends by itself.
+    pub fn set_slots(&mut self, slots: u32) {
+        self.slots = slots;
+    }
+
     /// Slots that neither a claim nor a running attempt holds. One that waits for the owner holds none.
     #[must_use]
     pub fn slots_free(&self) -> u32 {
@@ -250,6 +255,20 @@ mod tests {
         assert_eq!(worker.slots_free(), 1);
         worker.ended(&key("a"));
         assert_eq!(worker.slots_free(), 2);
+    }
+
+    #[test]
+    fn fewer_slots_end_nothing_and_take_nothing_new() {
+        let mut worker = Worker::new(2);
+        assert_eq!(claim(&mut worker, "a", 1), OfferAnswer::Claim);
+        assert_eq!(claim(&mut worker, "b", 2), OfferAnswer::Claim);
+        assert!(worker.go(&key("a"), 1) && worker.go(&key("b"), 2));
+        worker.set_slots(1);
+        assert_eq!((worker.slots(), worker.slots_free(), worker.running().count()), (1, 0, 2));
+        worker.ended(&key("a"));
+        assert_eq!(claim(&mut worker, "c", 3), OfferAnswer::Busy(BusyReason::NoSlot, None));
+        worker.set_slots(2);
+        assert_eq!(claim(&mut worker, "c", 3), OfferAnswer::Claim);
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! `cortex-agent consent list|show|allow|deny|watch|grants`: the owner's end of the socket.
 
-use super::DIR;
-use super::socket::{Act, Ask, path, token};
+use super::Act;
 use crate::clock::unix_now;
+use crate::local::connect;
 use clap::{Args, Subcommand, ValueEnum};
 use cortex_model::{Code, Fault};
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, Write};
 use std::path::PathBuf;
 
 /// Answers what tasks need the owner for.
 #[derive(Debug, Args)]
 pub(crate) struct ConsentCommand {
-    /// Directory of the agent's data.
-    #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR", global = true, default_value = "")]
-    data_dir: PathBuf,
+    /// The agent's data directory [default: where 'join' made it].
+    #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -75,9 +74,10 @@ enum What {
 impl ConsentCommand {
     /// Asks the agent and prints what it says.
     pub(crate) fn run(self, out: &mut impl Write) -> Result<(), Fault> {
-        if self.data_dir.as_os_str().is_empty() {
-            return Err(Fault::new(Code::Usage, "pass --data-dir DIR, or set CORTEX_AGENT_DIR"));
-        }
+        let data_dir = match self.data_dir {
+            Some(dir) => dir,
+            None => crate::config::default_data_dir()?,
+        };
         let act = match self.what {
             What::List => Act::List,
             What::Show { id, all } => Act::Show { id, all },
@@ -97,18 +97,8 @@ impl ConsentCommand {
             What::Grants { revoke: Some(id) } => Act::Revoke { id },
             What::Grants { revoke: None } => Act::Grants,
         };
-        let dir = self.data_dir.join(DIR);
-        let failed = |err: std::io::Error| {
-            let message =
-                format!("the agent's socket {} cannot be used: {err}", path(&dir).display());
-            Fault::new(Code::AgentUnable, message)
-                .with_hint("is the agent running, with this data directory?")
-        };
-        let token = std::fs::read_to_string(token(&dir)).map_err(failed)?;
-        let mut stream = UnixStream::connect(path(&dir)).map_err(failed)?;
-        let ask = serde_json::to_string(&Ask { token, act }).map_err(|err| failed(err.into()))?;
-        stream.write_all(format!("{ask}\n").as_bytes()).map_err(failed)?;
-        for line in BufReader::new(stream).lines() {
+        let failed = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
+        for line in connect(&data_dir, &act)?.lines() {
             let line = line.map_err(failed)?;
             let value: Value = serde_json::from_str(&line).map_err(|err| failed(err.into()))?;
             if let Some(error) = value.get("error") {

@@ -1,23 +1,25 @@
-//! Asking the owner of this machine: questions of attempts wait here, the owner answers over a local socket. What a question
-//! means and which answer counts is decided in the core.
+//! Asking the owner of this machine: questions of attempts wait here, the owner answers over the local socket or on the terminal
+//! that the agent was started on. What a question means and which answer counts is decided in the core.
 
+mod answers;
 mod client;
-mod peer;
-mod socket;
 mod store;
+mod tty;
 
+pub(crate) use answers::Act;
 pub(crate) use client::ConsentCommand;
 
 use crate::clock::unix_now;
 use cortex_agent_core::consent::{Asked, Desk, Question, Scope, Verdict};
-use cortex_agent_core::policy::{ConsentRules, Fingerprint, Remember};
+use cortex_agent_core::policy::{Channel, ConsentRules, Fingerprint, Remember};
 use cortex_model::{AttemptKey, Code, Fault};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
-/// Directory of the socket, its token and remembered answers, below the agent's data.
+/// Directory of remembered answers, below the agent's data.
 const DIR: &str = "consent";
 
 /// The one queue of an agent.
@@ -26,18 +28,25 @@ pub(crate) struct Consent {
     inner: Mutex<Inner>,
     /// Something waits, or waits no longer.
     changed: Notify,
-    /// Mark of this agent's processes: who carries it cannot answer.
-    mark: String,
     store: PathBuf,
-    open: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     desk: Desk,
-    answers: BTreeMap<AttemptKey, oneshot::Sender<Verdict>>,
+    answers: BTreeMap<AttemptKey, Asker>,
+    /// Where the owner can be reached.
+    open: BTreeSet<Channel>,
     /// The longest scope that the policy allows.
     most: Remember,
+}
+
+/// An attempt that waits.
+#[derive(Debug)]
+struct Asker {
+    answer: oneshot::Sender<Verdict>,
+    /// Where the policy lets it be answered.
+    channels: BTreeSet<Channel>,
 }
 
 /// How an attempt stands with the owner.
@@ -46,34 +55,33 @@ pub(crate) enum Standing {
     /// It was agreed to before.
     Agreed(Fingerprint),
     /// It waits.
-    Waits(oneshot::Receiver<Verdict>),
+    Waits {
+        /// Under this number.
+        id: u64,
+        answer: oneshot::Receiver<Verdict>,
+    },
 }
 
 impl Consent {
-    /// Opens the socket and waits for the owner. Where that is not possible, every question is answered with no, and why.
-    pub(crate) fn start(data_dir: &Path, mark: &str) -> Arc<Self> {
+    /// A desk on which nobody can answer yet: see [`Consent::open`].
+    pub(crate) fn start(data_dir: &Path) -> Arc<Self> {
         let dir = data_dir.join(DIR);
+        if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir) {
+            tracing::warn!(%error, "answers are not remembered beyond the end of this agent");
+        }
         let store = dir.join("grants.json");
-        let consent = Arc::new(Self {
-            inner: Mutex::default(),
-            changed: Notify::new(),
-            mark: mark.to_owned(),
-            store,
-            open: Mutex::new(Some("the socket is not open yet".to_owned())),
-        });
-        match socket::open(&dir) {
-            Ok((listener, token)) => {
-                consent.lock().desk.restore(store::load(&consent.store));
-                *consent.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                tokio::spawn(socket::serve(listener, token, Arc::clone(&consent)));
-                tokio::spawn(expire(Arc::clone(&consent)));
-            }
-            Err(why) => {
-                tracing::warn!(why, "the owner cannot be asked on this machine");
-                *consent.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-            }
+        let consent = Arc::new(Self { inner: Mutex::default(), changed: Notify::new(), store });
+        consent.lock().desk.restore(store::load(&consent.store));
+        tokio::spawn(expire(Arc::clone(&consent)));
+        if tty::start(&consent) {
+            consent.open(Channel::Tty);
         }
         consent
+    }
+
+    /// From now on the owner can be reached there.
+    pub(crate) fn open(&self, channel: Channel) {
+        self.lock().open.insert(channel);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -91,19 +99,19 @@ impl Consent {
     ) -> Result<Standing, Fault> {
         let unavailable = |why: &str| Fault::new(Code::ConsentUnavailable, why);
         let rules = rules.ok_or_else(|| unavailable("the policy knows no consent"))?;
-        if !rules.channels.contains(&cortex_agent_core::policy::Channel::Socket) {
-            return Err(unavailable(
-                "the policy names no channel on which this agent can ask its owner",
-            ));
-        }
-        if let Some(why) = self.open.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
-            return Err(unavailable(why));
-        }
         let random =
             u32::from_be_bytes(store::random::<4>().map_err(|err| unavailable(&err.to_string()))?);
         let (key, fingerprint, rule) =
             (question.key.clone(), question.fingerprint, question.rule.clone());
         let mut inner = self.lock();
+        if inner.open.is_disjoint(&rules.channels) {
+            let why = if rules.channels.is_empty() {
+                "the policy names no channel on which the owner could be asked"
+            } else {
+                "the owner can be reached on none of the channels that the policy names"
+            };
+            return Err(unavailable(why));
+        }
         inner.most = rules.remember;
         let standing = match inner.desk.ask(question, random, unix_now().0)? {
             Asked::Granted(grant) => {
@@ -111,10 +119,11 @@ impl Consent {
                 Standing::Agreed(fingerprint)
             }
             Asked::Waits(id) => {
-                let (sender, receiver) = oneshot::channel();
-                inner.answers.insert(key.clone(), sender);
+                let (answer, receiver) = oneshot::channel();
+                let channels = rules.channels.clone();
+                inner.answers.insert(key.clone(), Asker { answer, channels });
                 tracing::info!(attempt = %key, id, rule, "waits for the owner: cortex-agent consent show {id}");
-                Standing::Waits(receiver)
+                Standing::Waits { id, answer: receiver }
             }
         };
         drop(inner);
@@ -133,15 +142,23 @@ impl Consent {
 
     fn settle(&self, inner: &mut Inner, (key, verdict): (AttemptKey, Verdict), by: &str) {
         tracing::info!(attempt = %key, verdict = ?verdict, by, "the question is answered");
-        if let Some(answer) = inner.answers.remove(&key) {
+        if let Some(asker) = inner.answers.remove(&key) {
             // It fails when the attempt has just been cancelled.
-            answer.send(verdict).ok();
+            asker.answer.send(verdict).ok();
         }
         self.changed.notify_waiters();
     }
 
-    fn allow(&self, id: u64, code: &str, scope: Scope, by: &str) -> Result<(), Fault> {
+    fn allow(
+        &self,
+        id: u64,
+        code: &str,
+        scope: Scope,
+        channel: Channel,
+        by: &str,
+    ) -> Result<(), Fault> {
         let mut inner = self.lock();
+        inner.may_answer(id, channel)?;
         let most = inner.most;
         let answered = inner.desk.allow(id, code, scope, most, unix_now().0)?;
         self.settle(&mut inner, answered, by);
@@ -149,8 +166,9 @@ impl Consent {
         Ok(())
     }
 
-    fn refuse(&self, id: u64, by: &str) -> Result<(), Fault> {
+    fn refuse(&self, id: u64, channel: Channel, by: &str) -> Result<(), Fault> {
         let mut inner = self.lock();
+        inner.may_answer(id, channel)?;
         let answered = inner.desk.refuse(id)?;
         self.settle(&mut inner, answered, by);
         Ok(())
@@ -161,6 +179,21 @@ impl Consent {
         inner.desk.revoke(id)?;
         store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Only where the policy says so can a question be answered.
+    fn may_answer(&self, id: u64, channel: Channel) -> Result<(), Fault> {
+        let waiting = self.desk.waiting().find(|(other, _)| *other == id);
+        let asker = waiting.and_then(|(_, waiting)| self.answers.get(&waiting.question.key));
+        match asker {
+            Some(asker) if !asker.channels.contains(&channel) => {
+                let why = "the policy does not let this question be answered here";
+                Err(Fault::new(Code::ConsentNotYours, why))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

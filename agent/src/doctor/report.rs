@@ -19,6 +19,8 @@ pub struct Report {
     pub not_enforced: Vec<String>,
     /// What was tried.
     pub checks: Vec<Check>,
+    /// Whether the owner's policy is content with it; `None` where there is none.
+    pub policy: Option<String>,
 }
 
 /// One thing that was tried.
@@ -70,6 +72,7 @@ impl Report {
             landlock_abi: armed.landlock_abi,
             not_enforced: armed.gaps(armed.level),
             checks: Vec::new(),
+            policy: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Report {
             lines.push(format!("{}: {}: {}", check.name, check.state.word(), check.detail));
         }
         lines.extend(self.not_enforced.iter().map(|gap| format!("not enforced: {gap}")));
+        lines.extend(self.policy.iter().map(|policy| format!("policy: {policy}")));
         lines
     }
 

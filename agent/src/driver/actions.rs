@@ -5,8 +5,8 @@ use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
 use cortex_agent_core::Policy;
-use cortex_model::AttemptKey;
-use cortex_model::proto::OutputChunk;
+use cortex_model::proto::{ConsentReport, OutputChunk};
+use cortex_model::{AttemptKey, Code};
 use cortex_tunnel::AgentAction;
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ impl Driver {
                 let cortex_model::proto::Error { code, message, hint, .. } = error;
                 if fatal {
                     tracing::error!(code, message, hint, "the gateway refuses this node");
+                    if code == Code::NodeRevoked.as_str() {
+                        self.end_all(Stop::Cancelled);
+                    }
                 } else {
                     tracing::warn!(code, message, hint, "the gateway refused the connection");
                 }
@@ -91,7 +94,11 @@ impl Driver {
                 self.unacked.insert(key.clone());
                 self.worker.intended(&key, timeout_ms, self.ticks.now());
             }
-            Event::Asking { key } => self.worker.asking(&key),
+            Event::Asking { key, report } => {
+                self.worker.asking(&key);
+                self.consent_said(*report);
+            }
+            Event::Answered { report } => self.consent_said(*report),
             Event::Agreed { key, resume } => self.resuming.push_back((key, resume)),
             Event::Withdrawn { key } => {
                 self.worker.ended(&key);
@@ -117,6 +124,12 @@ impl Driver {
         }
     }
 
+    fn consent_said(&mut self, report: ConsentReport) {
+        if let Err(error) = self.end.consent(report) {
+            tracing::error!(%error, "what waits for the owner cannot be told");
+        }
+    }
+
     /// Lets attempts go on that the owner agreed to, as there are slots.
     pub(super) fn resume(&mut self) {
         while let Some((key, resume)) = self.resuming.pop_front() {
@@ -128,7 +141,7 @@ impl Driver {
                 self.resuming.push_front((key, resume));
                 return;
             }
-            let policy = self.policy.current().unwrap_or_else(|_| Arc::new(Policy::nothing()));
+            let policy = self.policy().unwrap_or_else(|_| Arc::new(Policy::nothing()));
             // It fails when the attempt has just been stopped.
             resume.send(policy).ok();
         }
@@ -139,6 +152,17 @@ impl Driver {
             // It fails when the attempt has just ended by itself.
             stop.send(why).ok();
         }
+    }
+
+    /// Ends everything that runs, and names it.
+    pub(super) fn end_all(&mut self, why: Stop) -> Vec<AttemptKey> {
+        let running: Vec<AttemptKey> = self.worker.running().cloned().collect();
+        for key in &running {
+            if self.worker.stop(key) {
+                self.stop(key, why);
+            }
+        }
+        running
     }
 
     pub(super) fn own(&mut self, key: &AttemptKey, limit: u64) -> Arc<Spool> {

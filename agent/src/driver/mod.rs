@@ -15,13 +15,15 @@ use crate::clock::Ticks;
 use crate::config::{self, Config};
 use crate::consent::Consent;
 use crate::exec;
+use crate::facts;
 use crate::journal_start;
-use crate::local::{self, Question};
+use crate::local::Question;
 use crate::lock;
 use crate::manifest;
 use crate::policy::PolicyFile;
 use crate::start::{Started, start};
 use crate::tunnel::{Dialed, Link};
+use cortex_agent_core::policy::Machine;
 use cortex_agent_core::{Policy, Worker};
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
 use cortex_model::limits::enrol::REFUSED_RETRY_MS;
@@ -83,15 +85,8 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     let probed = manifest::probe(&config.labels).await;
     let node = started.journal.node().to_owned();
     tracing::info!(node, session = started.session, server = config.server, "agent started");
-    let asked = match local::listen(&config.data_dir) {
-        Ok(asked) => Some(asked),
-        Err(error) => {
-            tracing::warn!(%error, "the owner's socket cannot be made: pause and stop-all do not work");
-            None
-        }
-    };
     let mut driver = Driver::new(config, started, policy, probed);
-    driver.asked = asked;
+    driver.listen();
     driver.serve(stop).await;
     driver.close().await;
     driver.farewell()
@@ -118,6 +113,8 @@ struct Driver {
     started: Started,
     policy: PolicyFile,
     probed: Manifest,
+    /// What it can enforce.
+    machine: Machine,
     end: AgentEnd,
     worker: Worker,
     consent: Arc<Consent>,
@@ -139,8 +136,8 @@ struct Driver {
     said: Manifest,
     /// When to compare that with the policy next.
     look_at: Instant,
-    /// Head and free slots that the machine was told last.
-    told: (u64, u32),
+    /// Head, slots and free slots that the machine was told last.
+    told: (u64, u32, u32),
     /// What the owner asks on this machine.
     asked: Option<mpsc::Receiver<Question>>,
     /// The owner wants no work to be taken.
@@ -188,9 +185,11 @@ impl Driver {
         let worker = Worker::new(config.slots);
         let paused = owner::is_paused(&config.data_dir);
         let audit = audit::Audit::new(&started.journal);
-        let consent = Consent::start(&config.data_dir, &started.mark);
+        let consent = Consent::start(&config.data_dir);
+        let machine = facts::machine(started.sandbox.as_deref());
         Self {
             audit,
+            machine,
             config,
             started,
             policy,
@@ -210,7 +209,7 @@ impl Driver {
             happened,
             said: Manifest::default(),
             look_at: Instant::now(),
-            told: (0, 0),
+            told: (0, 0, 0),
             asked: None,
             paused,
             stopping: Vec::new(),
@@ -290,11 +289,11 @@ impl Driver {
     fn settle(&mut self) {
         loop {
             let size = self.started.journal.size();
-            let free = self.worker.slots_free();
-            if self.told != (size, free) {
-                self.told = (size, free);
+            let (slots, free) = (self.worker.slots(), self.worker.slots_free());
+            if self.told != (size, slots, free) {
+                self.told = (size, slots, free);
                 let head = self.head();
-                self.end.update(self.worker.slots(), free, head);
+                self.end.update(slots, free, head);
             }
             let now = self.ticks.now();
             while let Some(action) = self.end.poll_action(now) {
@@ -358,7 +357,7 @@ impl Driver {
     }
 
     fn manifest(&mut self) -> Manifest {
-        let policy = self.policy.current().ok();
+        let policy = self.policy().ok();
         let mut manifest = manifest::under(&self.probed, policy.as_deref());
         manifest.unable = self.unable().as_ref().map(manifest::unable);
         manifest
@@ -420,12 +419,7 @@ impl Driver {
 
     /// Ends what still runs.
     fn interrupt(&mut self) -> Leaving {
-        let running: Vec<AttemptKey> = self.worker.running().cloned().collect();
-        for key in running {
-            if self.worker.stop(&key) {
-                self.stop(&key, exec::Stop::Shutdown);
-            }
-        }
+        self.end_all(exec::Stop::Shutdown);
         Leaving::Ending(Instant::now() + LEAVE)
     }
 

@@ -5,7 +5,6 @@ use crate::attempt::Job;
 use crate::exec::Stop;
 use crate::facts::Scene;
 use crate::start::key;
-use cortex_agent_core::policy::Machine;
 use cortex_agent_core::{OfferAnswer, Phase, Policy};
 use cortex_model::proto::{BusyReason, Cancel, Error, Go, Offer, Query};
 use cortex_model::{Actor, AttemptKey, Code, Fault, TaskSpec, wire};
@@ -80,8 +79,13 @@ impl Driver {
         if let Some(paused) = self.paused() {
             return Some(paused);
         }
-        if let Err(fault) = self.policy.current() {
-            return Some(fault);
+        match self.policy() {
+            Ok(policy) => {
+                if let Some(unmet) = policy.unmet(&self.machine) {
+                    return Some(unmet);
+                }
+            }
+            Err(fault) => return Some(fault),
         }
         if self.started.spools.is_full() {
             return Some(Fault::new(Code::NodeDiskLow, "the node's quota for output is used up"));
@@ -90,6 +94,13 @@ impl Driver {
         let least = self.config.min_free;
         let message = || format!("the node has {free} bytes of disk left, it needs {least}");
         (free < least).then(|| Fault::new(Code::NodeDiskLow, message()))
+    }
+
+    /// The policy that counts now. It has its say about how many tasks run at the same time.
+    pub(super) fn policy(&mut self) -> Result<Arc<Policy>, Fault> {
+        let policy = self.policy.current()?;
+        self.worker.set_slots(policy.slots(self.config.slots, &self.machine));
+        Ok(policy)
     }
 
     pub(super) fn go(&mut self, attempt: &AttemptKey, go: &Go) {
@@ -101,7 +112,7 @@ impl Driver {
         };
         let Parsed { spec, actor, timeout_ms, output_limit, deadline_ms } = parsed;
         // A policy that broke since the claim allows nothing.
-        let policy = self.policy.current().unwrap_or_else(|_| Arc::new(Policy::nothing()));
+        let policy = self.policy().unwrap_or_else(|_| Arc::new(Policy::nothing()));
         let scene = self.scene(&policy, attempt);
         let (sender, stop) = oneshot::channel();
         self.stops.insert(attempt.clone(), sender);
@@ -136,21 +147,7 @@ impl Driver {
             0 => tmp,
             _ => tmp.join(format!("{}.{}", attempt.task.task, attempt.attempt)),
         };
-        Scene { tmpdir, mark: self.started.mark.clone(), machine: self.machine() }
-    }
-
-    /// What this machine can enforce, as it was found at the start.
-    fn machine(&self) -> Machine {
-        let cpus = self.probed.cpus;
-        match &self.started.sandbox {
-            Some(sandbox) => Machine {
-                level: sandbox.armed().level,
-                features: sandbox.armed().features(),
-                exact_limits: sandbox.exact_limits(),
-                cpus,
-            },
-            None => Machine { cpus, ..Machine::default() },
-        }
+        Scene { tmpdir, mark: self.started.mark.clone(), machine: self.machine.clone() }
     }
 
     pub(super) fn query(&mut self, query: &Query) {

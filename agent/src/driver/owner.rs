@@ -3,9 +3,10 @@
 use super::Driver;
 use crate::exec::Stop;
 use crate::journal::Journal;
-use crate::local::{Answer, Ask, Question, error};
+use crate::local::{self, Answer, Ask, Question, error};
+use cortex_agent_core::policy::Channel;
 use cortex_model::limits::LOCAL_HISTORY_MAX;
-use cortex_model::{AttemptKey, Code, Fault};
+use cortex_model::{Code, Fault};
 use std::path::Path;
 use tokio::sync::oneshot;
 
@@ -25,6 +26,20 @@ pub(super) fn is_paused(data_dir: &Path) -> bool {
 }
 
 impl Driver {
+    /// From now on the owner is heard, where a socket can be made.
+    pub(super) fn listen(&mut self) {
+        let consent = std::sync::Arc::clone(&self.consent);
+        match local::listen(&self.config.data_dir, &self.started.mark, consent) {
+            Ok(asked) => {
+                self.asked = Some(asked);
+                self.consent.open(Channel::Socket);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the owner's socket cannot be made: pause, stop-all and consent do not work");
+            }
+        }
+    }
+
     /// Why the owner wants no work to be taken, if so.
     pub(super) fn paused(&self) -> Option<Fault> {
         let fault = || {
@@ -78,13 +93,8 @@ impl Driver {
             tracing::error!(%error, "the pause holds only until the agent ends");
             self.paused = true;
         }
-        let running: Vec<AttemptKey> = self.worker.running().cloned().collect();
+        let running = self.end_all(Stop::Cancelled);
         let stopped = running.iter().map(ToString::to_string).collect();
-        for key in running {
-            if self.worker.stop(&key) {
-                self.stop(&key, Stop::Cancelled);
-            }
-        }
         self.stopping.push(Stopping { stopped, reply });
         self.tell_stopped();
     }

@@ -8,6 +8,7 @@ mod walk;
 
 pub use programs::{resolve_dir, resolve_program};
 
+use crate::sandbox::Sandbox;
 use cortex_agent_core::policy::{Facts, Machine, Policy};
 use cortex_model::Action;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,21 @@ pub struct Scene {
     pub mark: String,
     /// What can be enforced here.
     pub machine: Machine,
+}
+
+/// What this machine can enforce, as the sandbox found it at the start.
+pub(crate) fn machine(sandbox: Option<&Sandbox>) -> Machine {
+    let cpus = std::thread::available_parallelism();
+    let cpus = cpus.map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    match sandbox {
+        Some(sandbox) => Machine {
+            level: sandbox.armed().level,
+            features: sandbox.armed().features(),
+            exact_limits: sandbox.exact_limits(),
+            cpus,
+        },
+        None => Machine { cpus, ..Machine::default() },
+    }
 }
 
 /// Answers what the policy asks about an action. Looks at the disk: not for a thread that must not wait.

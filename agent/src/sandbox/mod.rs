@@ -94,6 +94,32 @@ pub fn hide_memory() -> std::io::Result<()> {
     Ok(())
 }
 
+/// The process at the other end of a local socket, for ever; `None` where the system does not say.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn peer_process(
+    socket: std::os::fd::BorrowedFd<'_>,
+) -> std::io::Result<Option<std::os::fd::OwnedFd>> {
+    #[cfg(target_os = "linux")]
+    return linux::sys::peer_process(socket);
+    #[cfg(not(target_os = "linux"))]
+    return Ok(None);
+}
+
+/// A terminal whose readiness the runtime watches.
+///
+/// # Errors
+/// It cannot be watched, or not on this system.
+pub(crate) fn watched(
+    terminal: std::os::fd::OwnedFd,
+) -> std::io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
+    #[cfg(target_os = "linux")]
+    return linux::sys::watch_both(terminal);
+    #[cfg(not(target_os = "linux"))]
+    return Err(std::io::ErrorKind::Unsupported.into());
+}
+
 /// Whether this process can make a user namespace. It is in it afterwards: only for a trial.
 #[must_use]
 pub fn can_make_a_namespace() -> bool {

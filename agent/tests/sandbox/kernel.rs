@@ -99,7 +99,7 @@ async fn process_1_of_a_task_can_be_neither_read_nor_ended_by_it() {
             let inside = room.inside(&words).await;
             assert!(inside.starts_with("BLOCKED"), "{who:?} {words:?}: {inside}");
         }
-        let script = "kill -9 1; kill -STOP 1; kill -TERM 1; echo still here";
+        let script = "kill -9 1; kill -STOP 1; kill -TERM 1; ls /proc/1/fd /proc/1/task/1/fd /proc/1; cat /proc/1/stat; echo still here";
         let ran = room.run(&room.plan(&["sh", "-c", script])).await;
         assert_eq!((ran.code(), ran.out.as_str()), (0, "still here\n"), "{who:?}: {ran:?}");
     }

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 mod tls;
 
 /// Far beyond what anything takes on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Waits, or fails the test with what was waited for.
 pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
@@ -165,6 +165,17 @@ impl Gateway {
                 token_expires_at_ms,
             }))
             .await;
+        // A gateway that lives says so, however long a test takes.
+        let down = connection.down.clone();
+        tokio::spawn(async move {
+            for seq in 1.. {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let beat = Down::Heartbeat(GatewayHeartbeat { seq, now_ms: 1 });
+                if down.send(Ok(GatewayFrame { body: Some(beat) })).await.is_err() {
+                    return;
+                }
+            }
+        });
         connection
     }
 }
@@ -175,13 +186,14 @@ impl Connection {
         drop(self.down.send(Ok(GatewayFrame { body: Some(body) })).await);
     }
 
-    /// The next frame that is neither a heartbeat nor about the journal.
+    /// The next frame that is neither a heartbeat nor about the journal or the owner's consent.
     pub(crate) async fn next(&mut self) -> Up {
         within("a frame", async {
             loop {
                 let frame = self.up.recv().await.expect("the connection is open");
                 match frame.body.unwrap() {
                     Up::Heartbeat(_)
+                    | Up::Consent(_)
                     | Up::AuditHello(_)
                     | Up::AuditBatch(_)
                     | Up::AuditOpenings(_)
@@ -357,7 +369,18 @@ impl Machine {
 
     pub(crate) fn command(&self, gateway: &Gateway) -> Command {
         gateway.authority.enrol(self.dir.path(), &gateway.url);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cortex-agent"));
+        self.dressed(Command::new(env!("CARGO_BIN_EXE_cortex-agent")))
+    }
+
+    /// An agent behind a program that takes abilities away from it: `wrapper` is that program with its arguments.
+    pub(crate) fn start_behind(&self, gateway: &Gateway, wrapper: &[&str]) -> Child {
+        gateway.authority.enrol(self.dir.path(), &gateway.url);
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_cortex-agent"));
+        self.dressed(command).spawn().unwrap()
+    }
+
+    fn dressed(&self, mut command: Command) -> Command {
         command
             .args(["run", "--data-dir"])
             .arg(self.dir.path())

@@ -7,10 +7,14 @@ use cortex_agent_core::plan::{Confine, Enforce, FsView, Level, Limits, NetMode, 
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+
+#[path = "attacks.rs"]
+mod programs;
+
+pub(crate) use programs::{attacks, programs};
 
 /// A user that nothing on the machine belongs to.
 const NOBODY_ELSE: u32 = 61_234;
@@ -40,45 +44,6 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain: {what}"),
     }
-}
-
-/// A directory for programs that every user may run, with the attacks and the agent in it.
-fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sandbox/attack.c");
-        let agent = env!("CARGO_BIN_EXE_cortex-agent");
-        let stamp = |path: &str| std::fs::metadata(path).unwrap().mtime_nsec();
-        let name = format!(
-            "cortex-attacks-{}-{:x}-{:x}",
-            rustix::process::geteuid().as_raw(),
-            stamp(source),
-            stamp(agent)
-        );
-        let dir = std::env::temp_dir().join(name);
-        if dir.join("attack").exists() {
-            return dir;
-        }
-        let fresh = tempfile::tempdir().unwrap().keep();
-        let attack = fresh.join("attack");
-        let made = std::process::Command::new("cc")
-            .args(["-O1", "-o"])
-            .args([attack.as_path(), Path::new(source)])
-            .status();
-        assert!(made.unwrap().success(), "the attacks do not compile");
-        std::fs::copy(agent, fresh.join("cortex-agent")).unwrap();
-        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755)).unwrap();
-        // Another test process may have been quicker.
-        if std::fs::rename(&fresh, &dir).is_err() {
-            std::fs::remove_dir_all(&fresh).unwrap();
-        }
-        dir
-    })
-}
-
-/// The program with the attacks.
-pub(crate) fn attacks() -> PathBuf {
-    programs().join("attack")
 }
 
 /// See the module.

@@ -79,9 +79,12 @@ fn words(kind: &Kind) -> (&'static str, String) {
         Kind::Finished(f) => ("finished", ending(f)),
         Kind::AttemptReleased(r) => ("released", format!("attempt {}: {}", r.attempt, r.evidence)),
         Kind::OutcomeUnknown(u) => ("unknown", u.evidence.clone()),
-        Kind::CancelRequested(_) | Kind::LateOutcome(_) | Kind::Resolved(_) | Kind::Archived(_) => {
-            ("noted", String::new())
-        }
+        Kind::ConsentAsked(a) => ("asked", format!("the owner of {} must agree", a.node)),
+        Kind::CancelRequested(_)
+        | Kind::LateOutcome(_)
+        | Kind::Resolved(_)
+        | Kind::Archived(_)
+        | Kind::ConsentAnswered(_) => ("noted", String::new()),
     }
 }
 

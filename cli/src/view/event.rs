@@ -99,6 +99,24 @@ pub(crate) enum Event {
         reference: Option<String>,
         at_ms: u64,
     },
+    ConsentAsked {
+        attempt: u32,
+        node: String,
+        question: u64,
+        rule: Option<String>,
+        classes: Vec<String>,
+        asked_at_ms: u64,
+        until_ms: Option<u64>,
+        at_ms: u64,
+    },
+    ConsentAnswered {
+        attempt: u32,
+        node: String,
+        question: u64,
+        answer: String,
+        answered_at_ms: u64,
+        at_ms: u64,
+    },
     /// Written by a newer version.
     Unknown,
 }
@@ -153,6 +171,24 @@ impl From<Option<&Kind>> for Event {
                 actor: r.actor.as_ref().map(Into::into),
                 at_ms: r.at_ms,
             },
+            Kind::ConsentAsked(a) => Event::ConsentAsked {
+                attempt: a.attempt,
+                node: a.node.clone(),
+                question: a.question,
+                rule: text(&a.rule),
+                classes: a.classes.clone(),
+                asked_at_ms: a.asked_at_ms,
+                until_ms: time(a.until_ms),
+                at_ms: a.at_ms,
+            },
+            Kind::ConsentAnswered(a) => Event::ConsentAnswered {
+                attempt: a.attempt,
+                node: a.node.clone(),
+                question: a.question,
+                answer: consent_answer(a.answer),
+                answered_at_ms: a.answered_at_ms,
+                at_ms: a.at_ms,
+            },
             Kind::Archived(a) => Event::Archived {
                 state: state_name(a.state),
                 outcome: outcome(a.outcome.as_ref()),
@@ -195,6 +231,11 @@ fn started(s: &pb::Started) -> Event {
 
 fn outcome(o: Option<&pb::Outcome>) -> Option<Outcome> {
     o.map(Into::into)
+}
+
+/// What came of a question to the owner, in lower case.
+pub(crate) fn consent_answer(answer: i32) -> String {
+    known::<pb::ConsentAnswer>(answer, |a| a.as_str_name(), "CONSENT_ANSWER_")
 }
 
 /// Why an attempt was released, in lower case.

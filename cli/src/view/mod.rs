@@ -9,7 +9,7 @@ mod task;
 mod token;
 mod who;
 
-pub(crate) use event::{HistoryEntry, release_reason, resolve_as};
+pub(crate) use event::{HistoryEntry, consent_answer, release_reason, resolve_as};
 pub(crate) use node::{Node, Registration, enrolment};
 pub(crate) use task::{Actor, Task, state_name};
 pub(crate) use token::{Token, role};

@@ -27,6 +27,32 @@ pub(crate) struct Task {
     pub(crate) evidence: Option<String>,
     pub(crate) retry_at_ms: Option<u64>,
     pub(crate) deadline_at_ms: Option<u64>,
+    /// What it asks the owner of its node; `None` when it waits for no answer.
+    pub(crate) consent: Option<Consent>,
+}
+
+/// A question to the owner of a node that waits.
+#[derive(Debug, Serialize)]
+pub(crate) struct Consent {
+    pub(crate) node: String,
+    pub(crate) question: u64,
+    pub(crate) rule: Option<String>,
+    pub(crate) classes: Vec<String>,
+    pub(crate) asked_at_ms: u64,
+    pub(crate) until_ms: Option<u64>,
+}
+
+impl From<&pb::ConsentAsked> for Consent {
+    fn from(a: &pb::ConsentAsked) -> Consent {
+        Consent {
+            node: a.node.clone(),
+            question: a.question,
+            rule: text(&a.rule),
+            classes: a.classes.clone(),
+            asked_at_ms: a.asked_at_ms,
+            until_ms: time(a.until_ms),
+        }
+    }
 }
 
 impl From<&pb::Task> for Task {
@@ -49,6 +75,7 @@ impl From<&pb::Task> for Task {
             evidence: text(&t.evidence),
             retry_at_ms: time(t.retry_at_ms),
             deadline_at_ms: time(t.deadline_at_ms),
+            consent: t.consent.as_ref().map(Into::into),
         }
     }
 }

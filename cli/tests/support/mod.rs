@@ -121,6 +121,10 @@ pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// What tasks of tests may run: with any arguments, without a sandbox.
+const PROGRAMS: [&str; 12] =
+    ["sh", "cat", "echo", "false", "head", "ls", "printf", "seq", "sleep", "true", "uname", "wc"];
+
 /// A server with its agent, in a directory of its own.
 pub(crate) struct Up {
     dir: TempDir,
@@ -128,8 +132,7 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// Starts it and returns when its first task has run, so the agent is there. Beside what the
-    /// starter policy allows, tasks may run `sh`.
+    /// Starts it and returns when its first task has run, so the agent is there. Tasks may run the programs above.
     pub(crate) fn start() -> Up {
         let dir = tempfile::tempdir().unwrap();
         let mut command = cortex(&dir.path().join("data"));
@@ -138,10 +141,9 @@ impl Up {
         let up = Up { dir, child };
         let ready = lines.any(|l| l.unwrap().starts_with("Ctrl-C stops it"));
         assert!(ready, "the server ended before it was ready");
-        let policy = up.data().join("agent/policy.toml");
-        let text = fs::read_to_string(&policy).unwrap();
-        let text = text.replacen("allow = [", "allow = [\n    \"/usr/bin/sh\",", 1);
-        fs::write(&policy, text).unwrap();
+        let paths = PROGRAMS.map(|name| format!("\"/usr/bin/{name}\", \"/bin/{name}\"")).join(", ");
+        let text = format!("version = 0\n[shell]\nallow = [{paths}]\n");
+        fs::write(up.data().join("agent/policy.toml"), text).unwrap();
         up
     }
 

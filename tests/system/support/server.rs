@@ -24,6 +24,8 @@ pub(crate) struct Server {
     /// The command that serves, and what it says when it is ready.
     serves: (&'static str, &'static str),
     args: Vec<String>,
+    /// The local agent keeps the policy that it was started with, or made itself.
+    keeps_policy: bool,
     /// What every process of this server is started with beside that.
     dress: Box<dyn Fn(&mut std::process::Command) + Sync>,
 }
@@ -33,6 +35,16 @@ impl Server {
     #[track_caller]
     pub(crate) fn start(args: &[&str]) -> Server {
         let mut server = Server::prepare(args);
+        server.up();
+        server
+    }
+
+    /// A server whose local agent has the policy that `cortex up` writes.
+    #[track_caller]
+    #[allow(dead_code, reason = "the identity tests share this file and run what tests allow")]
+    pub(crate) fn start_with_its_own_policy(args: &[&str]) -> Server {
+        let mut server = Server::prepare(args);
+        server.keeps_policy = true;
         server.up();
         server
     }
@@ -48,6 +60,7 @@ impl Server {
             up: None,
             serves: ("up", "From another terminal"),
             args,
+            keeps_policy: false,
             dress: Box::new(|_| {}),
         }
     }
@@ -87,7 +100,9 @@ impl Server {
     pub(crate) fn until_ready(&mut self) {
         self.up.as_mut().unwrap().until_it_says(self.serves.1);
         if self.serves.0 == "up" && !self.args.iter().any(|a| a == "--no-agent") {
-            self.allow(&ALLOWED);
+            if !self.keeps_policy {
+                self.allow(&ALLOWED);
+            }
             wait::until("the local agent", || self.nodes().iter().any(online).then_some(()));
         }
     }
@@ -303,6 +318,11 @@ pub(crate) fn write_policy(agent_dir: &Path, programs: &[&str]) {
         programs.iter().flat_map(|p| [format!("\"/usr/bin/{p}\""), format!("\"/bin/{p}\"")]);
     let list = paths.collect::<Vec<_>>().join(", ");
     let text = format!("version = 0\n[shell]\nallow = [{list}]\n[echo]\nallow = true\n");
+    write_policy_text(agent_dir, &text);
+}
+
+/// The same with a policy of any kind.
+pub(crate) fn write_policy_text(agent_dir: &Path, text: &str) {
     fs::create_dir_all(agent_dir).unwrap();
     let part = agent_dir.join("policy.part");
     let mut options = fs::OpenOptions::new();

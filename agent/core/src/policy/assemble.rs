@@ -1,13 +1,14 @@
 //! From the answer to the plan: what the machine can enforce, what the process gets, and what an answer of the owner is
 //! bound to.
 
+use super::capacity;
 use super::decision::{Class, Decision, Effect, Fingerprint, Proposal};
 use super::facts::{Facts, Secret};
 use super::harden;
 use super::judge::Court;
 use super::paths::Pattern;
 use super::request::Request;
-use super::rules::{Cpu, Rules, SecretRef};
+use super::rules::{Rules, SecretRef};
 use super::whole::Sum;
 use crate::environment;
 use crate::plan::{
@@ -145,23 +146,18 @@ pub(super) fn refuse(mut sum: Sum<'_>, decider: &str, fault: Fault) -> Decision 
 
 pub(super) fn limits(rules: &Rules, facts: &Facts, request: &Request<'_>) -> Limits {
     let own = &rules.limits;
+    let cpus = facts.machine.cpus;
     let least = |own: Option<u64>, asked: u64| own.map_or(asked, |own| own.min(asked));
-    Limits {
-        cpu_percent: own.cpu.map(|cpu| percent(cpu, facts.machine.cpus)),
+    let limits = Limits {
+        cpu_percent: own.cpu.map(|cpu| capacity::percent(cpu, cpus)),
         memory: own.memory,
         pids: own.pids,
         wall_ms: least(own.wall_ms, request.timeout_ms),
         output: least(own.output, request.output_limit),
         file_size: own.file_size,
         enforce: own.enforce,
-    }
-}
-
-fn percent(cpu: Cpu, cpus: u32) -> u32 {
-    match cpu {
-        Cpu::Percent(percent) => percent,
-        Cpu::OfMachine(percent) => percent.saturating_mul(cpus.max(1)),
-    }
+    };
+    capacity::within(limits, &rules.agent_limits, cpus)
 }
 
 pub(super) fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
@@ -189,6 +185,16 @@ pub(super) fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
     if !court.facts.tmpdir.is_empty() {
         view.write.push(tmp);
     }
+    // What is hidden for good hides what lies below it too, whatever else names that.
+    let closed: Vec<PathBuf> = places
+        .deny
+        .iter()
+        .filter(|hidden| !hidden.reopened)
+        .filter_map(|hidden| hidden.pattern.tree())
+        .collect();
+    for list in [&mut view.roots, &mut view.read, &mut view.write] {
+        list.retain(|place| !closed.iter().any(|tree| place.starts_with(tree)));
+    }
     for list in [&mut view.protect, &mut view.deny] {
         list.sort();
         list.dedup();
@@ -206,11 +212,8 @@ pub(super) fn confine(
     sum: &mut Sum<'_>,
 ) -> Result<Confine, Fault> {
     let machine = &facts.machine;
-    for (name, least) in &rules.sandbox.require {
-        if machine.features.get(name).is_none_or(|version| version < least) {
-            let message = format!("this machine lacks {name}, which sandbox.require demands");
-            return Err(Fault::new(Code::SandboxUnavailable, message));
-        }
+    if let Some(fault) = capacity::unmet(&rules.sandbox, machine) {
+        return Err(fault);
     }
     if limits.enforce == Enforce::Hard {
         let set = [

@@ -2,6 +2,7 @@
 //! disk, no clock and no environment; what it needs to know it names in [`Needs`], and is given as [`Facts`].
 
 mod assemble;
+mod capacity;
 mod classes;
 mod compile;
 mod decision;

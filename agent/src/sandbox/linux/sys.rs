@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Asks for the process at the other end of a socket; newer than the headers that the C library was made with.
+const SO_PEERPIDFD: libc::c_int = 77;
+
 fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -133,6 +136,32 @@ pub(super) fn watch_children() -> io::Result<OwnedFd> {
     }
 }
 
+/// The process at the other end of a local socket, as it was when it connected: the descriptor means that process for ever, whoever
+/// gets its number later. `None`: this kernel does not say (before 6.5).
+///
+/// # Errors
+/// The process is gone.
+pub(in crate::sandbox) fn peer_process(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    let mut fd: libc::c_int = -1;
+    let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the kernel writes one descriptor's number into `fd`, which is as long as `size` says and outlives the call.
+    let done = check(i64::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut size,
+        )
+    }));
+    match done {
+        // SAFETY: the kernel has put a new descriptor there that nobody else owns.
+        Ok(_) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(err) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
 /// Sends a signal to every process that this one may signal, in its process namespace, but itself and process 1.
 pub(super) fn signal_everybody(signal: i32) {
     // SAFETY: it takes numbers only. It fails when nobody is left.
@@ -200,6 +229,12 @@ pub(super) fn loopback_up() -> io::Result<()> {
 pub(in crate::sandbox) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// The same, for reading and writing.
+pub(in crate::sandbox) fn watch_both(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// The version of Landlock that the kernel offers and has switched on; 0 if none.

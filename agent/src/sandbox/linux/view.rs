@@ -124,7 +124,7 @@ fn gather(spec: &Spec) -> Result<BTreeMap<PathBuf, Piece>, Failure> {
 }
 
 /// A task has these of its own, whatever a list says.
-fn ours(path: &Path) -> bool {
+pub(super) fn ours(path: &Path) -> bool {
     path.starts_with("/proc") || path.starts_with("/dev") || path == Path::new("/tmp")
 }
 
@@ -142,7 +142,7 @@ fn tree(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     Ok(tree)
 }
 
-fn set(tree: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<(), Errno> {
+pub(super) fn set(tree: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<(), Errno> {
     sys::set_mount_attributes(tree, u64::from(attributes.bits()))
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
@@ -215,14 +215,19 @@ fn put(target: &Path, piece: Piece) -> Result<(), Failure> {
 
 /// Mounts an empty file system in memory.
 pub(super) fn memory(target: &Path, size: &str, mode: &str) -> Result<(), Failure> {
+    let tree = empty(size, mode)?;
+    let place = open_plain(target).at_path(STAGE, target)?;
+    attach(&tree, &place).at(STAGE)
+}
+
+/// An empty file system in memory, attached nowhere.
+pub(super) fn empty(size: &str, mode: &str) -> Result<OwnedFd, Failure> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).at(STAGE)?;
     fsconfig_set_string(fs.as_fd(), "size", size).at(STAGE)?;
     fsconfig_set_string(fs.as_fd(), "mode", mode).at(STAGE)?;
     fsconfig_create(fs.as_fd()).at(STAGE)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let tree = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STAGE)?;
-    let place = open_plain(target).at_path(STAGE, target)?;
-    attach(&tree, &place).at(STAGE)
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(STAGE)
 }
 
 /// The devices of a task: some that hold nothing, and terminals of its own.

@@ -4,7 +4,7 @@ use crate::client;
 use crate::commands::Session;
 use crate::duration;
 use crate::error::CliError;
-use crate::view::{release_reason, resolve_as};
+use crate::view::{consent_answer, release_reason, resolve_as};
 use crate::words::{self, safe, time};
 use crate::{render, view};
 use cortex_model::limits::PAGE_MAX;
@@ -108,6 +108,16 @@ fn event(e: &pb::Event) -> (&'static str, String) {
                 because(&r.reason)
             ),
         ),
+        Kind::ConsentAsked(a) => ("ConsentAsked", asked(a)),
+        Kind::ConsentAnswered(a) => (
+            "ConsentAnswered",
+            format!(
+                "question {} to the owner of {}: {}",
+                a.question,
+                a.node,
+                consent_answer(a.answer)
+            ),
+        ),
         Kind::Archived(a) => {
             ("Archived", format!("{} commits and {} attempts before this", a.commits, a.attempts))
         }
@@ -118,6 +128,18 @@ fn started(s: &pb::Started) -> String {
     let mut text = format!("attempt {} on node {}{}", s.attempt, s.node, because(&s.reason));
     for r in &s.refused {
         text.push_str(&format!("; {} had not taken it ({})", r.node, safe(&r.why)));
+    }
+    text
+}
+
+fn asked(a: &pb::ConsentAsked) -> String {
+    let mut text =
+        format!("attempt {} waits for the owner of {}: question {}", a.attempt, a.node, a.question);
+    if !a.rule.is_empty() {
+        text.push_str(&format!(", by rule {}", safe(&a.rule)));
+    }
+    if !a.classes.is_empty() {
+        text.push_str(&format!(" ({})", safe(&a.classes.join(", "))));
     }
     text
 }

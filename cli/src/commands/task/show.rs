@@ -49,6 +49,13 @@ fn describe(t: &pb::Task) -> Vec<String> {
     } else if t.ended_at_ms == 0 {
         out.push("where    not started yet: 'cortex task explain' says why".to_owned());
     }
+    if let Some(asked) = &t.consent {
+        let (node, question) = (&asked.node, asked.question);
+        out.push(format!(
+            "waits    for the owner of {node} since {}: on {node}, cortex-agent consent show {question}",
+            time(asked.at_ms)
+        ));
+    }
     if t.retry_at_ms > 0 {
         out.push(format!("again    not before {}", time(t.retry_at_ms)));
     }
@@ -125,7 +132,7 @@ fn end(t: &pb::Task) -> Vec<String> {
         }
         if let Some(b) = &o.output {
             out.push(format!(
-                "output   {} bytes on stdout, {} on stderr, {} dropped",
+                "output   {} bytes on stdout, {} on stderr kept; {} after them dropped",
                 b.stdout_bytes, b.stderr_bytes, b.dropped_bytes
             ));
             if b.lost_bytes > 0 {
@@ -224,7 +231,7 @@ mod tests {
                 "where    attempt 1 on node n1, started 2023-11-14T22:13:21.000Z",
                 "ended    exited with code 3, at 2023-11-14T22:13:22.000Z",
                 "ran      950ms",
-                "output   5 bytes on stdout, 0 on stderr, 0 dropped",
+                "output   5 bytes on stdout, 0 on stderr kept; 0 after them dropped",
                 "sandbox  full, network none",
                 "limit    memory: 65 of 64 (approx)",
                 "killed   it went over its limit of memory",

@@ -182,6 +182,16 @@ impl<'a> Lexer<'a> {
             }
             first = false;
         }
+        self.whole(word)
+    }
+
+    /// A word that could not say, as a pattern, which of its stars stand for themselves is not understood.
+    fn whole(&self, word: Word) -> Result<Token, Opaque> {
+        let quoted =
+            |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['*', '?']));
+        if word.is_glob() && word.pieces.iter().any(quoted) {
+            return Err(self.opaque("a quoted '*' or '?' inside a pattern"));
+        }
         Ok(Token::Word(word))
     }
 

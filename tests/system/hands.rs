@@ -1,0 +1,461 @@
+//! What a task can touch on a machine whose owner has a policy of version 1, over the whole path: the command line, the log, the
+//! tunnel, the policy, the kernel, the journal.
+
+use crate::support::run::Ended;
+use crate::support::server::{kill_all, write_policy_text};
+use crate::support::{Server, processes, text, wait};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// A server whose owner lets tasks work in one directory: run scripts there, and make files once they have agreed.
+struct Owned {
+    server: Server,
+    root: PathBuf,
+}
+
+impl Owned {
+    #[track_caller]
+    fn start(args: &[&str]) -> Owned {
+        let server = Server::start_with_its_own_policy(args);
+        let root = server.path("work");
+        fs::create_dir(&root).unwrap();
+        let owned = Owned { server, root };
+        owned.policy("");
+        owned
+    }
+
+    /// Writes the policy; `more` comes before its tables.
+    fn policy(&self, more: &str) {
+        let root = &self.root;
+        let text = format!(
+            "version = 1\nprograms.search = [\"/usr/bin\", \"/bin\"]\nconsent = {{ channels = [\"socket\"] }}\n{more}\n\
+             [paths]\nroots = [{root:?}]\nread = [\"@system\"]\ndeny = [\"@secrets\", \"@sockets\", \"**/.env\"]\n\
+             [[rule]]\nid = \"script\"\nprogram = [\"bash\", \"sh\"]\nargs = \"any\"\neffect = \"allow\"\n\
+             [[rule]]\nid = \"make\"\nprogram = \"touch\"\nargs = \"path:write\"\neffect = \"ask\"\n\
+             [[rule]]\nid = \"plain\"\nprogram = [\"true\", \"echo\", \"cat\", \"sleep\"]\nargs = \"any\"\neffect = \"allow\"\n"
+        );
+        write_policy_text(&self.server.data().join("agent"), &text);
+    }
+
+    /// Writes a script into the root and gives its path.
+    fn script(&self, name: &str, lines: &str) -> String {
+        let path = self.root.join(name);
+        fs::write(&path, lines).unwrap();
+        text(&path)
+    }
+
+    /// The owner's own command on the machine.
+    fn owner(&self, words: &[&str]) -> Ended {
+        let (command, rest) = words.split_first().unwrap();
+        let dir = text(&self.server.data().join("agent"));
+        let mut all = vec!["__agent", command, "--data-dir", &dir];
+        all.extend(rest);
+        self.server.cortex(&all)
+    }
+
+    /// The number of the question that waits.
+    #[track_caller]
+    fn question(&self) -> u64 {
+        wait::until("a question", || {
+            let listed = self.owner(&["consent", "--json", "list"]);
+            let value: Value = serde_json::from_slice(&listed.stdout).ok()?;
+            value["waiting"][0]["id"].as_u64()
+        })
+    }
+}
+
+fn limit<'a>(task: &'a Value, name: &str) -> &'a Value {
+    let limits = task["outcome"]["confinement"]["limits"].as_array().unwrap();
+    let found = limits.iter().find(|limit| limit["name"] == name);
+    found.unwrap_or_else(|| panic!("no limit {name} in {task}"))
+}
+
+#[test]
+fn what_up_allows_runs_in_the_sandbox_and_nothing_else_runs() {
+    let server = Server::start_with_its_own_policy(&[]);
+    let policy = fs::read_to_string(server.data().join("agent/policy.toml")).unwrap();
+    assert!(policy.contains("\nversion = 1\n"), "{policy}");
+    // What the README tells to type.
+    server.run(&["uname", "-a"]).ok().says(&["Linux"]);
+    server.cortex(&["run", "--require", "os=linux", "--timeout", "10s", "--", "df", "-h"]).ok();
+    let id = server.submit(&[], &["cat", "/etc/os-release"]);
+    let task = server.until_state(&id, &["succeeded"]);
+    let confinement = &task["outcome"]["confinement"];
+    assert_eq!((&confinement["level"], &confinement["network"]), (&"full".into(), &"none".into()));
+    assert!(confinement["not_enforced"].is_array(), "{task}");
+    for name in ["wall", "output", "memory", "pids"] {
+        let limit = limit(&task, name);
+        assert!(limit["limit"].as_u64() > Some(0) && limit["used"].is_u64(), "{limit}");
+        assert!(limit["strength"] == "hard" || limit["strength"] == "approx", "{limit}");
+    }
+    // The journal said so before it started.
+    let dir = text(&server.data().join("agent"));
+    let history = server.cortex(&["__agent", "history", "--json", "--data-dir", &dir]).ok();
+    let intent = history.json_lines().into_iter().find(|record| {
+        record["kind"] == "intent" && record["data"]["cmd"].as_str().unwrap().contains(&id)
+    });
+    let exec = &intent.unwrap()["data"]["exec"];
+    assert_eq!((&exec["sandbox"]["level"], &exec["net"]), (&"full".into(), &"none".into()));
+    // What nobody allowed.
+    let secret = server.path("secret");
+    fs::write(&secret, "the secret").unwrap();
+    server.run(&["cat", &text(&secret)]).with(126).complains(&["CX-1003"]);
+    for argv in [&["rm", "-rf", "/"][..], &["sh", "-c", "id; rm x"], &["curl", "http://x"]] {
+        assert!([126, 127].contains(&server.run(argv).code), "{argv:?}");
+    }
+}
+
+/// Tries to get at everything that is not a task's; says of each how it went.
+fn probe(outside: &Path, root: &Path, port: u16) -> String {
+    let (outside, root) = (outside.display(), root.display());
+    format!(
+        "try() {{ name=$1; shift; if \"$@\" > /dev/null 2>&1; then echo \"$name WORKED\"; else echo \"$name refused\"; fi; }}\n\
+         w() {{ echo x > \"$1\"; }}\n n() {{ exec 3<> /dev/tcp/127.0.0.1/{port}; }}\n\
+         try read-outside cat {outside}/secret\n\
+         try list-outside ls {outside}/secret\n\
+         try write-outside w {outside}/new\n\
+         try read-hidden grep -q token {root}/.env\n\
+         try write-protected w {root}/.git/hooks/post-checkout\n\
+         try network n\n\
+         try see-others test -e /proc/{}/status\n\
+         echo done > {root}/made && echo write-root WORKED\n",
+        std::process::id()
+    )
+}
+
+#[test]
+fn a_task_reaches_nothing_outside_of_its_root_over_the_whole_path() {
+    let owned = Owned::start(&[]);
+    let outside = owned.server.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "token").unwrap();
+    fs::write(owned.root.join(".env"), "token").unwrap();
+    fs::create_dir_all(owned.root.join(".git/hooks")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = owned.script("probe.sh", &probe(&outside, &owned.root, port));
+    let ran = owned.server.run(&["bash", &script]).ok();
+    let said = ran.text();
+    assert_eq!(said.matches("refused").count(), 7, "{said}\n{}", ran.stderr);
+    assert!(said.contains("write-root WORKED"), "{said}");
+    assert!(listener.accept().is_err(), "the listener was reached");
+    assert!(!outside.join("new").exists() && !owned.root.join(".git/hooks/post-checkout").exists());
+    // The control: without a sandbox every one of them works.
+    owned.server.allow(&["bash"]);
+    let ran = owned.server.run(&["bash", &script]).ok();
+    assert_eq!(ran.text().matches("WORKED").count(), 8, "{}", ran.text());
+    assert!(listener.accept().is_ok());
+}
+
+#[test]
+fn a_question_is_seen_by_whoever_asked_and_outlives_the_server() {
+    let mut owned = Owned::start(&[]);
+    let made = owned.root.join("made");
+    let mut client = owned.server.spawn(&["run", "--json", "--", "touch", "made"]);
+    client.until_it_says("\"ConsentAsked\"");
+    wait::until("the client to say so", || {
+        client.stderr().contains("waiting for the owner of").then_some(())
+    });
+    let id = client.stdout();
+    let first: Value = serde_json::from_slice(id.split(|b| *b == b'\n').next().unwrap()).unwrap();
+    let tasks = owned.server.tasks(&["--state", "running"]);
+    let id = tasks[0]["task_id"].as_str().unwrap().to_owned();
+    assert!(first.to_string().contains(&id), "{first}");
+    let question = owned.question();
+    let task = owned.server.task(&id);
+    assert_eq!(
+        (&task["consent"]["question"], &task["consent"]["rule"]),
+        (&question.into(), &"make".into())
+    );
+    owned.server.cortex(&["task", "show", &id]).ok().says(&["for the owner of"]);
+    owned.server.cortex(&["task", "explain", &id]).ok().says(&["it waits for the owner of"]);
+    owned.server.cortex(&["task", "history", &id]).ok().says(&["ConsentAsked"]);
+    // It holds no slot: others run meanwhile.
+    owned.server.run(&["true"]).ok();
+    let agent = owned.server.agent_pids();
+    owned.server.kill_up();
+    owned.server.up();
+    assert_eq!(owned.server.agent_pids(), agent, "the agent outlived its server");
+    assert_eq!(owned.question(), question);
+    assert!(!made.exists());
+    let number = question.to_string();
+    owned.owner(&["consent", "show", &number, "--all"]).ok().says(&["argument 1 made"]);
+    owned.owner(&["consent", "allow", &number]).ok();
+    client.end().with(0);
+    assert!(made.exists());
+    let events = owned.server.events(&id);
+    assert_eq!(events, ["Submitted", "Started", "ConsentAsked", "ConsentAnswered", "Finished"]);
+    assert!(owned.server.task(&id)["consent"].is_null());
+}
+
+#[test]
+fn a_question_outlives_the_agent_and_a_no_is_said_to_be_one() {
+    let owned = Owned::start(&[]);
+    let id = owned.server.submit(&[], &["touch", "made"]);
+    let first = owned.question();
+    owned.owner(&["consent", "show", &first.to_string()]).ok();
+    owned.server.kill_agent();
+    // Nothing had started: it is offered again, and the owner asked again.
+    wait::until("the second attempt to ask", || {
+        let task = owned.server.task(&id);
+        (task["attempt"] == 2 && !task["consent"].is_null()).then_some(())
+    });
+    let again = owned.question().to_string();
+    owned.owner(&["consent", "deny", &again]).ok();
+    let task = owned.server.until_state(&id, &["denied"]);
+    assert_eq!(task["outcome"]["ending"]["error"]["code"], "CX-1202");
+    assert!(!owned.root.join("made").exists());
+    let history = owned.server.cortex(&["task", "history", &id]).ok();
+    history.says(&["waits for the owner of", "refused", "not started"]);
+}
+
+#[test]
+fn a_cancelled_question_starts_nothing_and_is_withdrawn() {
+    let owned = Owned::start(&[]);
+    let id = owned.server.submit(&[], &["touch", "made"]);
+    owned.question();
+    owned.server.cortex(&["task", "cancel", &id]).ok();
+    let task = owned.server.until_state(&id, &["cancelled"]);
+    assert_eq!(task["outcome"]["ending"]["survivors"], 0);
+    let listed = owned.owner(&["consent", "--json", "list"]).ok().json();
+    assert_eq!(listed["waiting"], serde_json::json!([]));
+    assert!(!owned.root.join("made").exists());
+}
+
+#[test]
+fn a_secret_comes_from_the_node_and_leaves_it_masked_only() {
+    const SECRET: &str = "s3cr3t-Value-of-the-0wner";
+    let owned = Owned::start(&[]);
+    let file = owned.server.path("token-file");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    owned.policy(&format!("env.secrets = {{ token = \"file:{}\" }}", file.display()));
+    // Whole, in base64, and cut in two with a pause between the writes.
+    let script = owned.script(
+        "tell.sh",
+        "echo \"whole $API_TOKEN.\"\nprintf %s \"$API_TOKEN\" | base64\nhead=${API_TOKEN%of*}\nprintf %s \"$head\"\nsleep 0.3\nprintf '%s\\n' \"${API_TOKEN#\"$head\"}\"\ntest ${#API_TOKEN} = 25 && echo long\n",
+    );
+    let flags = ["run", "--json", "--secret-env", "API_TOKEN=token", "--", "bash", &script];
+    let ran = owned.server.cortex(&flags).ok();
+    let said = owned.server.run(&["true"]);
+    drop(said.ok());
+    let lines = ran.json_lines();
+    let id = lines.last().unwrap()["task"]["task_id"].as_str().unwrap().to_owned();
+    let output = owned.server.cortex(&["task", "output", &id]).ok().text();
+    assert!(output.contains("whole ***.") && output.contains("long"), "{output}");
+    assert!(!output.contains(SECRET) && output.matches("***").count() == 3, "{output}");
+    let missing = owned.server.cortex(&["run", "--secret-env", "X=other", "--", "bash", &script]);
+    missing.with(126).complains(&["CX-1011"]);
+    // Nowhere on the server or the node: not in the log, the journal, the spool.
+    let mut found = Vec::new();
+    holding(owned.server.data(), SECRET.as_bytes(), &mut found);
+    assert_eq!(found, Vec::<PathBuf>::new());
+    let shown = owned.server.cortex(&["task", "show", "--json", &id]).ok().text();
+    assert!(!shown.contains(SECRET) && shown.contains("\"token\""), "{shown}");
+}
+
+/// Files below a directory that hold a text.
+fn holding(dir: &Path, wanted: &[u8], found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => holding(&path, wanted, found),
+            kind if kind.is_file() => {
+                let bytes = fs::read(&path).unwrap_or_default();
+                if bytes.windows(wanted.len()).any(|part| part == wanted) {
+                    found.push(path);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn whatever_a_task_does_the_agent_and_its_session_stay() {
+    let owned = Owned::start(&[]);
+    owned.policy(
+        "limits.task = { memory = \"64MiB\", pids = 40, output = \"1MiB\", file_size = \"8MiB\" }",
+    );
+    let agent = owned.server.agent_pids();
+    let session = owned.server.nodes()[0]["session"].clone();
+    let eats =
+        owned.script("eats.sh", "x=$(head -c 400000000 /dev/zero | tr '\\0' x)\necho ${#x}\n");
+    let forks = owned.script("forks.sh", "f() { sleep 60 & f; }\nf\n");
+    let talks = owned.script("talks.sh", "exec cat /dev/zero\n");
+    let fills = owned.script("fills.sh", "head -c 100000000 /dev/zero > big\n");
+    for (script, killed_by) in [(&eats, "memory"), (&forks, ""), (&talks, "output"), (&fills, "")] {
+        let id = owned.server.submit(&["--timeout", "20s"], &["bash", script]);
+        let task = owned.server.until_state(&id, &["failed", "succeeded"]);
+        let confinement = &task["outcome"]["confinement"];
+        if !killed_by.is_empty() {
+            assert_eq!(confinement["killed_by"], killed_by, "{script}: {task}");
+        }
+        assert_eq!(limit(&task, "pids")["limit"], 40);
+        let left = processes::with_argument(script);
+        assert_eq!(left, [0_i32; 0], "{script}");
+        owned.server.run(&["echo", "still here"]).ok().says(&["still here"]);
+    }
+    assert_eq!(fs::metadata(owned.root.join("big")).unwrap().len(), 8 << 20);
+    assert_eq!(owned.server.agent_pids(), agent);
+    let now = &owned.server.nodes()[0];
+    assert_eq!((&now["session"], &now["online"]), (&session, &true.into()));
+}
+
+/// A tree that does not want to end: it ignores the polite signal and has a child in a session of its own.
+fn stubborn(owned: &Owned, name: &str) -> String {
+    owned.script(
+        name,
+        "trap '' TERM INT HUP\n(setsid bash -c 'trap \"\" TERM HUP; while :; do sleep 1; done' \"$0\" &)\nwhile :; do sleep 1; done\n",
+    )
+}
+
+/// Waits until the tree of a script is complete.
+#[track_caller]
+fn runs(script: &str) {
+    wait::until("the whole tree", || (processes::with_argument(script).len() >= 2).then_some(()));
+}
+
+#[test]
+fn however_a_task_is_ended_nothing_of_it_is_left_when_that_is_said() {
+    let owned = Owned::start(&[]);
+    let server = &owned.server;
+    let by_cancel = stubborn(&owned, "by-cancel.sh");
+    let id = server.submit(&[], &["bash", &by_cancel]);
+    runs(&by_cancel);
+    server.cortex(&["task", "cancel", &id]).ok();
+    let task = server.until_state(&id, &["cancelled"]);
+    assert_eq!(processes::with_argument(&by_cancel), [0_i32; 0]);
+    assert_eq!(task["outcome"]["ending"]["survivors"], 0);
+
+    let by_interrupt = stubborn(&owned, "by-interrupt.sh");
+    let client = server.spawn(&["run", "--", "bash", &by_interrupt]);
+    // The client's own command line has the name too.
+    wait::until("the tree", || (processes::with_argument(&by_interrupt).len() >= 3).then_some(()));
+    client.signal(Signal::INT);
+    client.end().with(130);
+    assert_eq!(processes::with_argument(&by_interrupt), [0_i32; 0]);
+
+    let by_timeout = stubborn(&owned, "by-timeout.sh");
+    let id = server.submit(&["--timeout", "2s"], &["bash", &by_timeout]);
+    runs(&by_timeout);
+    let task = server.until_state(&id, &["failed"]);
+    assert_eq!(processes::with_argument(&by_timeout), [0_i32; 0]);
+    assert_eq!(task["outcome"]["confinement"]["killed_by"], "wall");
+
+    let by_deadline = stubborn(&owned, "by-deadline.sh");
+    let id = server.submit(&["--deadline", "3s"], &["bash", &by_deadline]);
+    runs(&by_deadline);
+    server.until_state(&id, &["expired"]);
+    assert_eq!(processes::with_argument(&by_deadline), [0_i32; 0]);
+
+    let by_owner = stubborn(&owned, "by-owner.sh");
+    server.submit(&[], &["bash", &by_owner]);
+    runs(&by_owner);
+    owned.owner(&["stop-all"]).ok().says(&["with all its processes"]);
+    assert_eq!(processes::with_argument(&by_owner), [0_i32; 0]);
+    owned.owner(&["resume"]).ok();
+
+    let by_shutdown = stubborn(&owned, "by-shutdown.sh");
+    server.submit(&[], &["bash", &by_shutdown]);
+    runs(&by_shutdown);
+    let agents = server.agent_pids();
+    agents.iter().for_each(|pid| processes::signal(*pid, Signal::INT));
+    wait::until("the agent to be gone", || {
+        agents.iter().all(|pid| !processes::alive(*pid)).then_some(())
+    });
+    assert_eq!(processes::with_argument(&by_shutdown), [0_i32; 0]);
+}
+
+#[test]
+fn a_revoked_node_ends_what_it_runs() {
+    let owned = Owned::start(&[]);
+    let script = stubborn(&owned, "revoked.sh");
+    owned.server.submit(&[], &["bash", &script]);
+    runs(&script);
+    let node = owned.server.nodes()[0]["node"].as_str().unwrap().to_owned();
+    owned.server.cortex(&["node", "revoke", &node, "--reason", "test"]).ok();
+    wait::until("its processes to be gone", || {
+        processes::with_argument(&script).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn ten_confined_tasks_of_a_killed_agent_leave_no_process_and_each_ends_as_interrupted() {
+    let owned = Owned::start(&["--slots", "10"]);
+    let script = stubborn(&owned, "ten.sh");
+    let ids: Vec<String> = (0..10).map(|_| owned.server.submit(&[], &["bash", &script])).collect();
+    wait::until("ten trees", || (processes::with_argument(&script).len() >= 20).then_some(()));
+    kill_all(&owned.server.agent_pids());
+    wait::until("their end", || processes::with_argument(&script).is_empty().then_some(()));
+    for id in ids {
+        let task = owned.server.until_state(&id, &["indeterminate"]);
+        assert_eq!(task["outcome"]["ending"]["kind"], "interrupted", "{task}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_or_asks_for_more_than_there_is_stops_all_work_and_says_so() {
+    let owned = Owned::start(&[]);
+    let server = &owned.server;
+    let policy = server.data().join("agent/policy.toml");
+    let node = server.nodes()[0]["node"].as_str().unwrap().to_owned();
+    let until_it_says = |code: &str| {
+        wait::until(&format!("{code} in node show"), || {
+            let shown = server.cortex(&["node", "show", &node]);
+            shown.text().contains(code).then_some(())
+        });
+        let id = server.submit(&[], &["true"]);
+        assert_eq!(server.task(&id)["state"], "pending");
+        id
+    };
+    owned.policy("sandbox.require = [\"landlock>=99\"]");
+    let first = until_it_says("CX-1104");
+    let doctor = owned.owner(&["doctor"]).with(1);
+    doctor.complains(&["CX-1104", "landlock>=99"]);
+    owned.policy("alow = []");
+    until_it_says("CX-1001");
+    owned.policy("");
+    let mode = |mode| fs::set_permissions(&policy, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o660);
+    until_it_says("CX-1001");
+    mode(0o600);
+    server.until_state(&first, &["succeeded"]);
+    owned.owner(&["doctor"]).ok().says(&["is there"]);
+}
+
+#[test]
+fn a_server_can_ask_for_less_than_the_policy_gives_and_never_for_more() {
+    let owned = Owned::start(&["--slots", "4"]);
+    let server = &owned.server;
+    owned.policy("limits.task = { wall = \"2s\", output = \"1000B\", memory = \"64MiB\" }\nlimits.agent = { memory = \"128MiB\" }");
+    let id = server.submit(&["--timeout", "1h"], &["sleep", "600"]);
+    let task = server.until_state(&id, &["failed"]);
+    assert_eq!(task["outcome"]["ending"]["kind"], "timeout", "{task}");
+    assert_eq!(limit(&task, "wall")["limit"], 2_000);
+    let script = owned.script("long.sh", "head -c 5000 /dev/zero\n");
+    let id = server.submit(&[], &["bash", &script]);
+    let task = server.until_state(&id, &["succeeded"]);
+    assert_eq!(
+        (&task["outcome"]["stdout_bytes"], &task["outcome"]["dropped_bytes"]),
+        (&1_000.into(), &4_000.into())
+    );
+    let id = server.submit(&["--timeout", "1s"], &["sleep", "600"]);
+    let task = server.until_state(&id, &["failed"]);
+    assert_eq!(limit(&task, "wall")["limit"], 1_000, "less is given");
+    // Two of 64 MiB fit into 128: no more run at the same time.
+    wait::until("two slots", || (server.nodes()[0]["slots"] == 2).then_some(()));
+    // A repository says nothing about itself.
+    fs::create_dir(owned.root.join(".cortex")).unwrap();
+    fs::write(
+        owned.root.join(".cortex/policy.toml"),
+        "version = 0\n[shell]\nallow = [\"/usr/bin/id\"]\n",
+    )
+    .unwrap();
+    server.run(&["id"]).with(126);
+}
