@@ -1,21 +1,21 @@
 //! One attempt from Go to its durable outcome, as a task of its own that tells the driver what happens.
 
+use crate::asking::No;
 use crate::clock::unix_now;
-use crate::consent::{Consent, Standing};
+use crate::consent::Consent;
 use crate::exec::{Stop, Surroundings, launch, level};
 use crate::facts::{Scene, gather};
 use crate::guard::Guard;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
 use crate::sandbox::Sandbox;
 use crate::spool::Spool;
-use cortex_agent_core::consent::{self, Question, Verdict};
 use cortex_agent_core::mask::Mask;
 use cortex_agent_core::plan::{Level, Operation};
-use cortex_agent_core::policy::{Fingerprint, Proposal};
+use cortex_agent_core::policy::Fingerprint;
 use cortex_agent_core::{Decision, ExecPlan, Policy, Request, decide};
+use cortex_audit::record::Approval;
 use cortex_audit::{SignedNote, record};
-use cortex_model::limits::CONSENT_WORD_MAX;
-use cortex_model::proto::{ConsentAnswer, ConsentReport};
+use cortex_model::proto::ConsentReport;
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +63,8 @@ pub(crate) struct Job {
     pub(crate) mark: String,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) sandbox: Option<Arc<Sandbox>>,
+    /// The owner's answer that this rests on, in the journal.
+    pub(crate) approval: Option<Approval>,
     pub(crate) stop: oneshot::Receiver<Stop>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -91,6 +93,7 @@ impl Job {
                             continue;
                         }
                         Err(No::Fault(fault)) => self.refuse(rule, Some(fault)).await,
+                        Err(No::Journal(error)) => Err(error),
                         Err(No::Stopped(Stop::Cancelled | Stop::Timeout)) => {
                             self.cancelled(rule).await
                         }
@@ -106,85 +109,6 @@ impl Job {
         let why = "what was agreed to changed again and again before it could start";
         let refused = self.refuse(String::new(), Some(Fault::new(Code::ConsentNeeded, why))).await;
         tell(&events, Event::Ended { key, result: refused.map(Box::new) }).await;
-    }
-
-    fn question(
-        &self,
-        proposal: &Proposal,
-        fingerprint: Fingerprint,
-        classes: cortex_agent_core::policy::ClassSet,
-        rule: String,
-    ) -> Question {
-        let who = self.actor.as_ref().map_or_else(
-            || "nobody known".to_owned(),
-            |actor| match actor.on_behalf_of.as_str() {
-                "" => actor.id.clone(),
-                whom => format!("{} on behalf of {whom}", actor.id),
-            },
-        );
-        let own_env = match &self.action {
-            Action::Shell(shell) => shell.env.as_slice(),
-            Action::Echo { .. } | Action::File(_) => &[],
-        };
-        let shown = consent::show(proposal, &classes, &self.key.to_string(), &who, own_env);
-        let wait = self.policy.consent().and_then(|rules| rules.timeout_ms);
-        let own = wait.map(|wait| unix_now().0.saturating_add(wait));
-        let until_ms = [own, self.deadline_ms].into_iter().flatten().min();
-        let (key, rememberable) = (self.key.clone(), proposal.rememberable);
-        Question { key, fingerprint, classes, rule, shown, rememberable, until_ms }
-    }
-
-    /// Asks the owner and waits, without a slot, for as long as that takes.
-    async fn consult(&mut self, question: Question) -> Result<Fingerprint, No> {
-        let mut report = report(&question);
-        let answer = match self.consent.ask(question, self.policy.consent()).map_err(No::Fault)? {
-            Standing::Agreed(fingerprint) => return Ok(fingerprint),
-            Standing::Waits { id, answer } => {
-                report.question = id;
-                answer
-            }
-        };
-        let key = self.key.clone();
-        let asked = Box::new(report.clone());
-        tell(&self.events, Event::Asking { key: key.clone(), report: asked }).await;
-        let settled = |answer: ConsentAnswer| {
-            let (answer, answered_at_ms) = (answer.into(), unix_now().0);
-            Event::Answered { report: Box::new(ConsentReport { answer, answered_at_ms, ..report }) }
-        };
-        let verdict = tokio::select! {
-            verdict = answer => verdict.unwrap_or(Verdict::TimedOut),
-            stop = stopped(&mut self.stop) => {
-                self.consent.withdraw(&key);
-                tell(&self.events, settled(ConsentAnswer::Withdrawn)).await;
-                return Err(No::Stopped(stop));
-            }
-        };
-        let word = match verdict {
-            Verdict::Allowed(_) => ConsentAnswer::Allowed,
-            Verdict::Refused => ConsentAnswer::Refused,
-            Verdict::TimedOut => ConsentAnswer::Expired,
-        };
-        tell(&self.events, settled(word)).await;
-        let fingerprint = match verdict {
-            Verdict::Allowed(fingerprint) => fingerprint,
-            Verdict::Refused | Verdict::TimedOut => {
-                let fault = verdict.fault();
-                return Err(No::Fault(
-                    fault.unwrap_or_else(|| Fault::new(Code::ConsentRefused, "it was refused")),
-                ));
-            }
-        };
-        let (resume, resumed) = oneshot::channel();
-        tell(&self.events, Event::Agreed { key, resume }).await;
-        tokio::select! {
-            policy = resumed => match policy {
-                Ok(policy) => self.policy = policy,
-                // The agent is going away.
-                Err(_) => return Err(No::Stopped(Stop::Shutdown)),
-            },
-            stop = stopped(&mut self.stop) => return Err(No::Stopped(stop)),
-        }
-        Ok(fingerprint)
     }
 
     /// Somebody gave the task up while it waited: nothing ran.
@@ -230,6 +154,7 @@ impl Job {
         plan: ExecPlan,
         level: Level,
     ) -> Result<Receipt, JournalError> {
+        self.spool.bound(plan.output_limit());
         if let Operation::Process(process) = plan.operation() {
             match Mask::new(&process.secrets) {
                 Ok(Some(mask)) => self.spool.mask(&mask),
@@ -244,7 +169,17 @@ impl Job {
             }
         }
         let Self {
-            key, fence, actor, policy, journal, spool, mark, guard: keeper, sandbox, ..
+            key,
+            fence,
+            actor,
+            policy,
+            journal,
+            spool,
+            mark,
+            guard: keeper,
+            sandbox,
+            approval,
+            ..
         } = self;
         let timeout_ms = plan.timeout_ms();
         let unenforced = sandbox.as_ref().map(|sandbox| sandbox.armed().gaps(level));
@@ -263,7 +198,7 @@ impl Job {
             confined,
             plan,
             floor,
-            approval: None,
+            approval,
         };
         let guard = journal.intent(draft).await?;
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
@@ -294,43 +229,14 @@ impl Job {
     ) -> Result<Receipt, JournalError> {
         let mut outcome = Outcome::without_run(ending);
         outcome.ended_at_ms = unix_now().0;
-        let Self { key, fence, actor, action, policy, journal, .. } = self;
+        let Self { key, fence, actor, action, policy, journal, approval: answer, .. } = self;
         let policy = policy.digest().to_owned();
-        let draft =
-            RefusalDraft { key, fence, actor, rule, policy, code, action, outcome, answer: None };
+        let draft = RefusalDraft { key, fence, actor, rule, policy, code, action, outcome, answer };
         journal.refuse(draft).await
     }
 }
 
-/// What is told upstream of a question that waits.
-fn report(question: &Question) -> ConsentReport {
-    ConsentReport {
-        workspace: question.key.task.workspace.to_string(),
-        task_id: question.key.task.task.to_string(),
-        attempt: question.key.attempt,
-        rule: question.rule.chars().take(CONSENT_WORD_MAX / 4).collect(),
-        classes: question.classes.iter().map(|class| class.word().to_owned()).collect(),
-        asked_at_ms: unix_now().0,
-        until_ms: question.until_ms.unwrap_or(0),
-        ..ConsentReport::default()
-    }
-}
-
-/// Why the owner's word did not come.
-enum No {
-    Fault(Fault),
-    Stopped(Stop),
-}
-
-/// Resolves when the attempt is to be stopped; never when nobody can ask any more.
-async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
-    match stop.await {
-        Ok(stop) => stop,
-        Err(_) => std::future::pending().await,
-    }
-}
-
 /// The driver may be gone; what is durable stays so.
-async fn tell(events: &mpsc::Sender<Event>, event: Event) {
+pub(crate) async fn tell(events: &mpsc::Sender<Event>, event: Event) {
     drop(events.send(event).await);
 }

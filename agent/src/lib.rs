@@ -2,6 +2,7 @@
 //! allows, writes every start and end into the node's journal, and delivers output and outcomes whenever
 //! there is a connection. It never starts anything without a durable intent, and never anything twice.
 
+mod asking;
 mod attempt;
 mod cli;
 pub mod clock;

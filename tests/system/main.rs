@@ -11,11 +11,8 @@ mod directory;
 mod disk;
 mod files;
 mod fleet;
-<<<<<<< HEAD
 mod fleet_identity;
-=======
 mod hands;
->>>>>>> 200411b (agent, cli: policy, sandbox and consent work together)
 mod identity;
 mod many;
 mod network;

@@ -76,7 +76,7 @@ impl Consent {
                 self.refuse(id, Channel::Socket, by)?;
                 Ok(json!({"ok": true, "id": id}))
             }
-            Act::Grants => Ok(self.remembered()),
+            Act::Grants => Ok(self.grants()),
             Act::Revoke { id } => {
                 self.revoke(id)?;
                 Ok(json!({"ok": true, "id": id}))
@@ -123,7 +123,7 @@ impl Consent {
         }))
     }
 
-    fn remembered(&self) -> Value {
+    fn grants(&self) -> Value {
         let inner = self.lock();
         let grants = inner.desk.grants().map(|(id, grant)| {
             json!({

@@ -12,6 +12,7 @@ pub(crate) use client::ConsentCommand;
 use crate::clock::unix_now;
 use cortex_agent_core::consent::{Asked, Desk, Question, Scope, Verdict};
 use cortex_agent_core::policy::{Channel, ConsentRules, Fingerprint, Remember};
+use cortex_audit::record::Approval;
 use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -44,21 +45,37 @@ struct Inner {
 /// An attempt that waits.
 #[derive(Debug)]
 struct Asker {
-    answer: oneshot::Sender<Verdict>,
+    answer: oneshot::Sender<Settled>,
     /// Where the policy lets it be answered.
     channels: BTreeSet<Channel>,
+}
+
+/// What became of a question that waited.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) verdict: Verdict,
+    /// Who said so; `None` when nobody did.
+    pub(crate) by: Option<By>,
+}
+
+/// An answer's author.
+#[derive(Debug)]
+pub(crate) struct By {
+    pub(crate) who: String,
+    pub(crate) channel: Channel,
+    pub(crate) scope: Scope,
 }
 
 /// How an attempt stands with the owner.
 #[derive(Debug)]
 pub(crate) enum Standing {
-    /// It was agreed to before.
-    Agreed(Fingerprint),
+    /// It was agreed to before, as the journal says.
+    Agreed(Approval),
     /// It waits.
     Waits {
         /// Under this number.
         id: u64,
-        answer: oneshot::Receiver<Verdict>,
+        answer: oneshot::Receiver<Settled>,
     },
 }
 
@@ -88,7 +105,40 @@ impl Consent {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the owner, unless they have answered this before.
+    /// An answer that was given before and counts for this too. It is used up once.
+    pub(crate) fn remembered(&self, question: &Question) -> Option<Approval> {
+        let mut inner = self.lock();
+        let (grant, approval) = inner.desk.granted(question, unix_now().0)?;
+        tracing::info!(attempt = %question.key, grant, "the owner agreed to this before");
+        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+        Some(approval)
+    }
+
+    /// An answer stands in the journal: what is to be remembered of it counts from now on.
+    pub(crate) fn approved(&self, fingerprint: Fingerprint, approval: &Approval) {
+        let mut inner = self.lock();
+        inner.desk.approve(fingerprint, approval);
+        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+    }
+
+    /// Whether the owner can be asked at all.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn can_ask(&self, rules: Option<&ConsentRules>) -> Result<(), Fault> {
+        let unavailable = |why: &str| Fault::new(Code::ConsentUnavailable, why);
+        let rules = rules.ok_or_else(|| unavailable("the policy knows no consent"))?;
+        if !self.lock().open.is_disjoint(&rules.channels) {
+            return Ok(());
+        }
+        Err(unavailable(if rules.channels.is_empty() {
+            "the policy names no channel on which the owner could be asked"
+        } else {
+            "the owner can be reached on none of the channels that the policy names"
+        }))
+    }
+
+    /// Asks the owner.
     ///
     /// # Errors
     /// There is no way to ask, or too many wait.
@@ -98,25 +148,18 @@ impl Consent {
         rules: Option<&ConsentRules>,
     ) -> Result<Standing, Fault> {
         let unavailable = |why: &str| Fault::new(Code::ConsentUnavailable, why);
+        self.can_ask(rules)?;
         let rules = rules.ok_or_else(|| unavailable("the policy knows no consent"))?;
         let random =
             u32::from_be_bytes(store::random::<4>().map_err(|err| unavailable(&err.to_string()))?);
-        let (key, fingerprint, rule) =
-            (question.key.clone(), question.fingerprint, question.rule.clone());
+        let (key, rule) = (question.key.clone(), question.rule.clone());
         let mut inner = self.lock();
-        if inner.open.is_disjoint(&rules.channels) {
-            let why = if rules.channels.is_empty() {
-                "the policy names no channel on which the owner could be asked"
-            } else {
-                "the owner can be reached on none of the channels that the policy names"
-            };
-            return Err(unavailable(why));
-        }
         inner.most = rules.remember;
         let standing = match inner.desk.ask(question, random, unix_now().0)? {
-            Asked::Granted(grant) => {
-                tracing::info!(attempt = %key, grant, "the owner agreed to this before");
-                Standing::Agreed(fingerprint)
+            Asked::Granted(id) => {
+                let grant = inner.desk.grants().find(|(other, _)| *other == id);
+                let approval = grant.and_then(|(_, grant)| grant.approval.clone());
+                Standing::Agreed(approval.ok_or_else(|| unavailable("the answer is gone"))?)
             }
             Asked::Waits(id) => {
                 let (answer, receiver) = oneshot::channel();
@@ -140,11 +183,11 @@ impl Consent {
         self.changed.notify_waiters();
     }
 
-    fn settle(&self, inner: &mut Inner, (key, verdict): (AttemptKey, Verdict), by: &str) {
-        tracing::info!(attempt = %key, verdict = ?verdict, by, "the question is answered");
+    fn settle(&self, inner: &mut Inner, (key, verdict): (AttemptKey, Verdict), by: Option<By>) {
+        tracing::info!(attempt = %key, verdict = ?verdict, by = ?by, "the question is answered");
         if let Some(asker) = inner.answers.remove(&key) {
             // It fails when the attempt has just been cancelled.
-            asker.answer.send(verdict).ok();
+            asker.answer.send(Settled { verdict, by }).ok();
         }
         self.changed.notify_waiters();
     }
@@ -161,8 +204,8 @@ impl Consent {
         inner.may_answer(id, channel)?;
         let most = inner.most;
         let answered = inner.desk.allow(id, code, scope, most, unix_now().0)?;
-        self.settle(&mut inner, answered, by);
-        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+        let by = By { who: by.to_owned(), channel, scope };
+        self.settle(&mut inner, answered, Some(by));
         Ok(())
     }
 
@@ -170,7 +213,8 @@ impl Consent {
         let mut inner = self.lock();
         inner.may_answer(id, channel)?;
         let answered = inner.desk.refuse(id)?;
-        self.settle(&mut inner, answered, by);
+        let by = By { who: by.to_owned(), channel, scope: Scope::Once };
+        self.settle(&mut inner, answered, Some(by));
         Ok(())
     }
 
@@ -205,7 +249,7 @@ async fn expire(consent: Arc<Consent>) {
         let next = {
             let mut inner = consent.lock();
             for over in inner.desk.expired(now) {
-                consent.settle(&mut inner, over, "nobody");
+                consent.settle(&mut inner, over, None);
             }
             inner.desk.next_timeout()
         };

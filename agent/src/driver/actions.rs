@@ -5,6 +5,7 @@ use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
 use cortex_agent_core::Policy;
+use cortex_audit::record::PolicyLoaded;
 use cortex_model::proto::{ConsentReport, OutputChunk};
 use cortex_model::{AttemptKey, Code};
 use cortex_tunnel::AgentAction;
@@ -152,6 +153,30 @@ impl Driver {
             // It fails when the attempt has just ended by itself.
             stop.send(why).ok();
         }
+    }
+
+    /// A policy that was not known before is recorded, before any attempt is decided by it.
+    pub(super) fn note_policy(&mut self, policy: &Policy) {
+        let now = Some(policy.digest().to_owned());
+        if self.loaded == now || self.started.closed {
+            return;
+        }
+        let previous = std::mem::replace(&mut self.loaded, now);
+        let trigger = if previous.is_none() { "start" } else { "reload" };
+        let loaded = PolicyLoaded {
+            policy: policy.digest().to_owned(),
+            previous,
+            format: policy.version().into(),
+            rules: policy.rule_count() as u64,
+            source: self.config.policy.to_string_lossy().into_owned(),
+            trigger: trigger.to_owned(),
+        };
+        let journal = self.started.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.policy_loaded(loaded).await {
+                tracing::error!(%error, "the policy could not be recorded");
+            }
+        });
     }
 
     /// Ends everything that runs, and names it.

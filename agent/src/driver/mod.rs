@@ -112,6 +112,8 @@ struct Driver {
     config: Config,
     started: Started,
     policy: PolicyFile,
+    /// SHA-256 of the policy that was recorded last.
+    loaded: Option<String>,
     probed: Manifest,
     /// What it can enforce.
     machine: Machine,
@@ -193,6 +195,7 @@ impl Driver {
             config,
             started,
             policy,
+            loaded: None,
             probed,
             end,
             worker,

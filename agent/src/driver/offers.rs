@@ -99,6 +99,7 @@ impl Driver {
     /// The policy that counts now. It has its say about how many tasks run at the same time.
     pub(super) fn policy(&mut self) -> Result<Arc<Policy>, Fault> {
         let policy = self.policy.current()?;
+        self.note_policy(&policy);
         self.worker.set_slots(policy.slots(self.config.slots, &self.machine));
         Ok(policy)
     }
@@ -133,6 +134,7 @@ impl Driver {
             mark: self.started.mark.clone(),
             guard: self.started.guard.as_ref().map(Arc::clone),
             sandbox: self.started.sandbox.as_ref().map(Arc::clone),
+            approval: None,
             stop,
             events: self.events.clone(),
         };

@@ -57,13 +57,12 @@ impl Drop for Hold {
             }
         }
         let State { protected, made } = &mut *state;
-        made.retain(|path| {
-            let wanted = protected.keys().any(|name| name.starts_with(path));
-            if !wanted {
-                remove_if_empty(path);
-            }
-            wanted
-        });
+        let wanted = |path: &PathBuf| protected.keys().any(|name| name.starts_with(path));
+        let (kept, gone): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            std::mem::take(made).into_iter().partition(wanted);
+        *made = kept;
+        // One task's placeholder may lie in another's: what is inside goes first.
+        gone.iter().rev().for_each(|path| remove_if_empty(path));
     }
 }
 

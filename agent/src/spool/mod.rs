@@ -151,6 +151,12 @@ impl Spool {
         self.lock().masks = Some([mask.stream(), mask.stream()]);
     }
 
+    /// At most so much is kept, if that is less than it was made for.
+    pub fn bound(&self, limit: u64) {
+        let mut inner = self.lock();
+        inner.limit = inner.limit.min(limit);
+    }
+
     /// Takes what the process wrote. True: a whole chunk waits, call `flush`.
     pub fn append(&self, stream: Stream, data: &[u8]) -> bool {
         let mut inner = self.lock();

@@ -8,6 +8,7 @@ pub use escape::escape;
 pub use shown::{Shown, show};
 
 use crate::policy::{Class, ClassSet, Fingerprint, Remember};
+use cortex_audit::record::Approval;
 use cortex_model::limits::{
     CONSENT_GRANT_MAX_MS, CONSENT_GRANT_USES, CONSENT_GRANTS_MAX, CONSENT_LINES_SHOWN,
     CONSENT_QUEUE_MAX,
@@ -84,6 +85,8 @@ pub struct Grant {
     pub used: u32,
     /// The first line of what was shown.
     pub title: String,
+    /// Where the answer stands in the journal. Until it does it counts for nothing.
+    pub approval: Option<Approval>,
 }
 
 /// What came of a question.
@@ -137,7 +140,7 @@ impl Desk {
     /// # Errors
     /// Too many wait.
     pub fn ask(&mut self, question: Question, random: u32, now_ms: u64) -> Result<Asked, Fault> {
-        if let Some(id) = self.granted(&question, now_ms) {
+        if let Some((id, _)) = self.granted(&question, now_ms) {
             return Ok(Asked::Granted(id));
         }
         if self.waiting.len() >= CONSENT_QUEUE_MAX {
@@ -154,19 +157,30 @@ impl Desk {
         Ok(Asked::Waits(self.last))
     }
 
-    /// A remembered answer to exactly this. It is counted.
-    fn granted(&mut self, question: &Question, now_ms: u64) -> Option<u64> {
+    /// A remembered answer to exactly this, with its number. It is counted.
+    pub fn granted(&mut self, question: &Question, now_ms: u64) -> Option<(u64, Approval)> {
         self.grants.retain(|_, grant| {
             grant.until_ms.is_none_or(|until| now_ms < until) && grant.used < CONSENT_GRANT_USES
         });
         let task = question.key.task.to_string();
         let fits = |grant: &Grant| {
             grant.fingerprint == question.fingerprint
+                && grant.approval.is_some()
                 && grant.task.as_ref().is_none_or(|only| *only == task)
         };
         let (id, grant) = self.grants.iter_mut().find(|(_, grant)| fits(grant))?;
+        let approval = grant.approval.clone()?;
         grant.used += 1;
-        Some(*id)
+        Some((*id, approval))
+    }
+
+    /// An answer to this stands in the journal: from now on what is remembered of it counts.
+    pub fn approve(&mut self, fingerprint: Fingerprint, approval: &Approval) {
+        let open =
+            |grant: &&mut Grant| grant.fingerprint == fingerprint && grant.approval.is_none();
+        for grant in self.grants.values_mut().filter(open) {
+            grant.approval = Some(approval.clone());
+        }
     }
 
     /// What waits, oldest first.
@@ -231,6 +245,7 @@ impl Desk {
                 until_ms: if let Scope::Until(until) = scope { Some(until) } else { None },
                 used: 0,
                 title: question.shown.lines.first().cloned().unwrap_or_default(),
+                approval: None,
             };
             self.grants.insert(self.last, grant);
         }

@@ -20,6 +20,10 @@ fn question(task: &str, print: u8, classes: &[Class]) -> Question {
     }
 }
 
+fn approval() -> Approval {
+    Approval { seq: 7, leaf: cortex_audit::Leaf::of(b"x") }
+}
+
 fn waits(desk: &mut Desk, question: Question) -> u64 {
     match desk.ask(question, 7, 0).unwrap() {
         Asked::Waits(id) => id,
@@ -111,6 +115,8 @@ fn a_remembered_answer_counts_for_exactly_the_same_and_no_longer_than_it_may() {
         Code::ConsentBadAnswer
     );
     desk.allow(id, "", Scope::Until(50), Remember::Until, 5).unwrap();
+    assert_eq!(desk.granted(&question("b", 1, &[]), 49), None, "the journal does not have it yet");
+    desk.approve(Fingerprint([1; 32]), &approval());
     assert!(matches!(desk.ask(question("b", 1, &[]), 0, 49), Ok(Asked::Granted(_))));
     // One thing is different: another fingerprint.
     assert!(matches!(desk.ask(question("b", 2, &[]), 0, 49), Ok(Asked::Waits(_))));
@@ -126,6 +132,7 @@ fn an_answer_for_a_task_counts_for_that_task_and_can_be_taken_back() {
     let id = waits(&mut desk, question("a", 1, &[]));
     desk.look(id, true).unwrap();
     desk.allow(id, "", Scope::Task, Remember::Task, 5).unwrap();
+    desk.approve(Fingerprint([1; 32]), &approval());
     assert!(matches!(desk.ask(question("b", 1, &[]), 0, 6), Ok(Asked::Waits(_))));
     let Ok(Asked::Granted(grant)) = desk.ask(question("a", 1, &[]), 0, 6) else { panic!() };
     desk.revoke(grant).unwrap();
@@ -150,6 +157,7 @@ fn only_answers_with_a_time_of_their_own_outlive_the_agent() {
         until_ms,
         used: 3,
         title: String::new(),
+        approval: Some(approval()),
     };
     desk.restore([grant(None), grant(Some(100))]);
     assert_eq!(desk.grants().count(), 1);

@@ -12,9 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Names that are directories where they exist; every other missing name becomes an empty file.
-const DIRECTORIES: [&str; 10] = [
+const DIRECTORIES: [&str; 11] = [
     ".git", "hooks", "info", ".vscode", ".idea", ".claude", ".codex", ".cursor", ".cortex",
-    ".config",
+    ".config", "fish",
 ];
 
 /// The directory of a task's process 1: to a task of root it would be a file of its own user, and tell what it holds open.
@@ -61,6 +61,8 @@ pub(super) fn protect(spec: &Spec) -> Result<Vec<Vec<u8>>, Failure> {
                     }
                     break;
                 }
+                // A file stands where a directory would have to: nothing can come into being below it, and it stays.
+                Err(Errno::NOTDIR) => break,
                 Err(error) => return Err(error).at_path(STAGE, &at),
             };
             if last || held.insert(at.clone()) {
