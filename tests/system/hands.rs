@@ -191,6 +191,29 @@ fn a_question_is_seen_by_whoever_asked_and_outlives_the_server() {
     let events = owned.server.events(&id);
     assert_eq!(events, ["Submitted", "Started", "ConsentAsked", "ConsentAnswered", "Finished"]);
     assert!(owned.server.task(&id)["consent"].is_null());
+    // The node's journal has the policy, the question before it was shown, the answer, and an intent that names it.
+    let history = owned.owner(&["history", "--json"]).ok().json_lines();
+    let of = |kind: &str| -> Vec<&Value> {
+        history.iter().filter(|record| record["kind"] == kind).collect()
+    };
+    assert!(of("policy.loaded").len() >= 2, "{history:?}");
+    let (asked, answered) = (of("consent.asked")[0], of("consent.answered")[0]);
+    assert_eq!(asked["data"]["rule"], "make");
+    assert_eq!(
+        (&answered["data"]["asked"], &answered["data"]["answer"]),
+        (&asked["seq"], &"allow".into())
+    );
+    assert_eq!(
+        (&answered["data"]["channel"], &answered["data"]["scope"]),
+        (&"cli".into(), &"once".into())
+    );
+    let intents = of("intent");
+    let auth = intents.iter().map(|intent| &intent["data"]["auth"]);
+    let auth = auth.into_iter().find(|auth| auth["decision"] == "ask").unwrap();
+    assert_eq!(auth["approval"]["seq"], answered["seq"]);
+    let dir = text(&owned.server.data().join("agent"));
+    let verified = owned.server.cortex(&["__agent", "journal", "verify", "--data-dir", &dir]);
+    assert!([0, 3].contains(&verified.code), "{verified:?}");
 }
 
 #[test]

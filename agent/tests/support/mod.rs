@@ -166,11 +166,13 @@ impl Gateway {
             }))
             .await;
         // A gateway that lives says so, however long a test takes.
-        let down = connection.down.clone();
+        let down = connection.down.downgrade();
         tokio::spawn(async move {
             for seq in 1.. {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let beat = Down::Heartbeat(GatewayHeartbeat { seq, now_ms: 1 });
+                // Whoever drops the connection closes it.
+                let Some(down) = down.upgrade() else { return };
                 if down.send(Ok(GatewayFrame { body: Some(beat) })).await.is_err() {
                     return;
                 }

@@ -61,8 +61,6 @@ pub(super) fn protect(spec: &Spec) -> Result<Vec<Vec<u8>>, Failure> {
                     }
                     break;
                 }
-                // A file stands where a directory would have to: nothing can come into being below it, and it stays.
-                Err(Errno::NOTDIR) => break,
                 Err(error) => return Err(error).at_path(STAGE, &at),
             };
             if last || held.insert(at.clone()) {
