@@ -86,6 +86,7 @@ fn facts() -> Facts {
     Facts {
         programs: [program("git"), program("sh")].into(),
         cwd: Some(Ok(root)),
+        tmpdir: "/srv/agent/tmp/t.1".to_owned(),
         paths: paths.into(),
         machine: Machine { level: Level::Full, ..Machine::default() },
         ..Facts::default()

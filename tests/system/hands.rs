@@ -32,10 +32,11 @@ impl Owned {
     fn policy(&self, more: &str) {
         let root = &self.root;
         let text = format!(
-            "version = 1\nprograms.search = [\"/usr/bin\", \"/bin\"]\nconsent = {{ channels = [\"socket\"] }}\n{more}\n\
+            "version = 1\nprograms.search = [\"/usr/local/bin\", \"/usr/bin\", \"/bin\"]\nconsent = {{ channels = [\"socket\"] }}\n{more}\n\
              [paths]\nroots = [{root:?}]\nread = [\"@system\"]\ndeny = [\"@secrets\", \"@sockets\", \"**/.env\"]\n\
              [[rule]]\nid = \"script\"\nprogram = [\"bash\", \"sh\"]\nargs = \"any\"\neffect = \"allow\"\n\
              [[rule]]\nid = \"make\"\nprogram = \"touch\"\nargs = \"path:write\"\neffect = \"ask\"\n\
+             [[rule]]\nid = \"git-read\"\nprogram = \"git\"\nsub = [\"status\", \"diff\", \"log\"]\nflags = [\"-p\"]\nargs = \"none\"\nharden = \"git\"\nfs = \"read-only\"\neffect = \"allow\"\n\
              [[rule]]\nid = \"plain\"\nprogram = [\"true\", \"echo\", \"cat\", \"sleep\"]\nargs = \"any\"\neffect = \"allow\"\n"
         );
         write_policy_text(&self.server.data().join("agent"), &text);
@@ -481,4 +482,61 @@ fn a_server_can_ask_for_less_than_the_policy_gives_and_never_for_more() {
     )
     .unwrap();
     server.run(&["id"]).with(126);
+}
+
+/// A repository whose settings run a program wherever git lets them, with something to show in it.
+fn hostile_repository(root: &Path, marker: &Path) {
+    let evil = root.join("evil.sh");
+    fs::write(
+        &evil,
+        format!("#!/bin/sh\necho \"$0\" >> {}\ncat \"$1\" 2> /dev/null\n", marker.display()),
+    )
+    .unwrap();
+    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+    let git = |words: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@example.org"]).args(words);
+        let done = command.current_dir(root).env("HOME", root).output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "-q"]);
+    fs::write(root.join("a.txt"), "one\n").unwrap();
+    fs::write(root.join(".gitattributes"), "*.txt diff=evil\n").unwrap();
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    fs::write(root.join("a.txt"), "two\n").unwrap();
+    let evil = text(&evil);
+    for name in ["core.fsmonitor", "diff.external", "diff.evil.textconv", "diff.evil.command"] {
+        git(&["config", name, &evil]);
+    }
+}
+
+#[test]
+fn a_hostile_repository_and_a_planted_program_run_nothing() {
+    let owned = Owned::start(&[]);
+    let (server, root) = (&owned.server, &owned.root);
+    let marker = root.join("marker");
+    hostile_repository(root, &marker);
+    let planted = root.join("git");
+    fs::write(&planted, format!("#!/bin/sh\necho planted >> {}\n", marker.display())).unwrap();
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    for argv in [&["git", "status"][..], &["git", "diff"], &["git", "log", "-p"]] {
+        server.run(argv).ok();
+        assert!(!marker.exists(), "{argv:?}: {}", fs::read_to_string(&marker).unwrap_or_default());
+    }
+    server.run(&["./git", "status"]).with(126).complains(&["CX-1012"]);
+    for argv in [&["git", "-c", "core.fsmonitor=x", "status"][..], &["git", "diff", "--output=x"]] {
+        server.run(argv).with(126);
+    }
+    assert!(!marker.exists());
+    // The control: the same commands, as version 0 runs them.
+    let free =
+        "version = 0\n[shell]\nallow = [\"/usr/local/bin/git\", \"/usr/bin/git\", \"/bin/git\"]\n";
+    write_policy_text(&server.data().join("agent"), free);
+    let at = text(root);
+    for words in [&["status"][..], &["diff"], &["log", "-p"]] {
+        server.run(&[&["git", "-C", &at], words].concat()).ok();
+        assert!(marker.exists(), "{words:?} runs nothing even without a sandbox");
+        fs::remove_file(&marker).unwrap();
+    }
 }
