@@ -104,7 +104,7 @@ impl Job {
     }
 
     /// Waits for a slot, and takes the policy as it is then.
-    async fn resume(&mut self) -> Result<(), No> {
+    pub(crate) async fn resume(&mut self) -> Result<(), No> {
         let (resume, resumed) = oneshot::channel();
         tell(&self.events, Event::Agreed { key: self.key.clone(), resume }).await;
         tokio::select! {
@@ -196,7 +196,7 @@ fn answered(report: &ConsentReport, answer: ConsentAnswer) -> Event {
 }
 
 /// Resolves when the attempt is to be stopped; never when nobody can ask any more.
-async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
+pub(crate) async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
     match stop.await {
         Ok(stop) => stop,
         Err(_) => std::future::pending().await,

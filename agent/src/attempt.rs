@@ -1,12 +1,13 @@
 //! One attempt from Go to its durable outcome, as a task of its own that tells the driver what happens.
 
-use crate::asking::No;
 use crate::clock::unix_now;
 use crate::consent::Consent;
 use crate::exec::{Stop, Surroundings, launch, level};
 use crate::facts::{Scene, gather};
 use crate::guard::Guard;
+use crate::holding::Holds;
 use crate::journal::{IntentDraft, Journal, JournalError, Receipt, RefusalDraft};
+use crate::locks::{Held, LockTable};
 use crate::sandbox::Sandbox;
 use crate::spool::Spool;
 use cortex_agent_core::mask::Mask;
@@ -16,12 +17,12 @@ use cortex_agent_core::{Decision, ExecPlan, Policy, Request, decide};
 use cortex_audit::record::Approval;
 use cortex_audit::{SignedNote, record};
 use cortex_model::proto::ConsentReport;
-use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, Outcome};
+use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, HeldLock, Outcome, PathLock};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// How often an attempt is asked about: what was agreed to may have changed meanwhile.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 
 /// What happens to an attempt, in order.
 #[derive(Debug)]
@@ -30,7 +31,9 @@ pub(crate) enum Event {
     Asking { key: AttemptKey, report: Box<ConsentReport> },
     /// It waits no longer.
     Answered { report: Box<ConsentReport> },
-    /// The owner agreed: it wants a slot again, and the policy as it is then.
+    /// It waits for paths that others hold, and needs no slot.
+    Waiting { key: AttemptKey },
+    /// It need not wait any more: it wants a slot again, and the policy as it is then.
     Agreed { key: AttemptKey, resume: oneshot::Sender<Arc<Policy>> },
     /// It was given up before anything of it was recorded.
     Withdrawn { key: AttemptKey },
@@ -67,6 +70,14 @@ pub(crate) struct Job {
     pub(crate) approval: Option<Approval>,
     pub(crate) stop: oneshot::Receiver<Stop>,
     pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) locks: Arc<LockTable>,
+    /// Paths that the task asks for.
+    pub(crate) own: Vec<PathLock>,
+    pub(crate) lock_timeout_ms: u64,
+    /// What it holds, given back with it.
+    pub(crate) held: Option<Held>,
+    /// Of that, what it asked for itself.
+    pub(crate) holding: Vec<HeldLock>,
 }
 
 impl Job {
@@ -81,7 +92,15 @@ impl Job {
             let Decision { plan, proposal, rule, fault, fingerprint, classes, .. } = decision;
             let result = match (plan, proposal) {
                 (Some(plan), _) => match self.level(&plan) {
-                    Ok(level) => self.start(rule, plan, level).await,
+                    Ok(level) => match self.hold(&plan).await {
+                        Ok(Holds::Now) => self.start(rule, plan, level).await,
+                        // What it was decided on may be another thing by now.
+                        Ok(Holds::Anew) => continue,
+                        Err(no) => match self.given_up(rule, no).await {
+                            Some(result) => result,
+                            None => return tell(&events, Event::Withdrawn { key }).await,
+                        },
+                    },
                     Err(fault) => self.refuse("sandbox".to_owned(), Some(fault)).await,
                 },
                 (None, None) => self.refuse(rule, fault).await,
@@ -92,15 +111,10 @@ impl Job {
                             agreed = Some(fingerprint);
                             continue;
                         }
-                        Err(No::Fault(fault)) => self.refuse(rule, Some(fault)).await,
-                        Err(No::Journal(error)) => Err(error),
-                        Err(No::Stopped(Stop::Cancelled | Stop::Timeout)) => {
-                            self.cancelled(rule).await
-                        }
-                        // Nothing of it was recorded: it never started, and is offered again.
-                        Err(No::Stopped(Stop::Shutdown)) => {
-                            return tell(&events, Event::Withdrawn { key }).await;
-                        }
+                        Err(no) => match self.given_up(rule, no).await {
+                            Some(result) => result,
+                            None => return tell(&events, Event::Withdrawn { key }).await,
+                        },
                     }
                 }
             };
@@ -112,7 +126,7 @@ impl Job {
     }
 
     /// Somebody gave the task up while it waited: nothing ran.
-    async fn cancelled(self, rule: String) -> Result<Receipt, JournalError> {
+    pub(crate) async fn cancelled(self, rule: String) -> Result<Receipt, JournalError> {
         let ending = Ending::Cancelled { never_started: false, survivors: 0 };
         self.record(rule, "cancelled".to_owned(), ending).await
     }
@@ -137,7 +151,9 @@ impl Job {
             consent,
         };
         // Facts that could not be gathered are none, and without facts nothing is allowed.
-        decide(&self.policy, &gathered.unwrap_or_default(), &request)
+        let mut facts = gathered.unwrap_or_default();
+        facts.fences = self.holding.iter().map(|lock| lock.fence).collect();
+        decide(&self.policy, &facts, &request)
     }
 
     /// How strongly the plan will be confined; an error if that is less than it asks for.
@@ -204,15 +220,26 @@ impl Job {
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);
         let surroundings = Surroundings { spool, mark, guard: keeper, sandbox, stop, events };
-        let (guard, outcome) = launch(guard, surroundings).await;
-        journal.outcome(guard, outcome).await
+        let (guard, mut outcome) = launch(guard, surroundings).await;
+        outcome.locks = self.holding;
+        let receipt = journal.outcome(guard, outcome).await;
+        // Only now may the next one begin.
+        drop(self.held);
+        receipt
     }
 
-    async fn refuse(self, rule: String, fault: Option<Fault>) -> Result<Receipt, JournalError> {
+    pub(crate) async fn refuse(
+        self,
+        rule: String,
+        fault: Option<Fault>,
+    ) -> Result<Receipt, JournalError> {
         let fault = fault.unwrap_or_else(|| Fault::new(Code::NotAllowed, "it is not allowed"));
         let code = fault.code.as_str().to_owned();
         // Not there is not the same as not allowed.
-        let ending = if matches!(fault.code, Code::ProgramNotFound | Code::BadCwd) {
+        let ending = if matches!(
+            fault.code,
+            Code::ProgramNotFound | Code::BadCwd | Code::LockTimeout | Code::LockUnusable
+        ) {
             Ending::SpawnFailed(fault.into())
         } else {
             Ending::Denied { error: fault.into(), rule: rule.clone() }

@@ -52,6 +52,8 @@ pub(crate) fn echo() -> TaskSpec {
         node_lost_grace_ms: 0,
         output_limit_bytes: 0,
         labels: BTreeMap::new(),
+        locks: Vec::new(),
+        lock_timeout_ms: 0,
     }
 }
 
@@ -113,6 +115,7 @@ pub(crate) fn finished(attempt: u32) -> Commit {
         journal_seq: 1000,
         duration_us: 900,
         confinement: None,
+        locks: Vec::new(),
     };
     let finished = Finished { attempt, outcome, at: NOW };
     Commit { n: 3, events: vec![Event::Finished(Box::new(finished))] }

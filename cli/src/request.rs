@@ -68,6 +68,15 @@ pub(crate) struct TaskArgs {
     /// A word to find the task by; repeat for more
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// Hold this path on the node, alone, while the command runs; repeat for more
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lock: Vec<OsString>,
+    /// Hold this path on the node together with others that share it; repeat for more
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lock_shared: Vec<OsString>,
+    /// Longest wait for these paths
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) lock_timeout: Option<String>,
 }
 
 /// A task as written, not checked yet. The fields are those of a task file's lines.
@@ -93,6 +102,9 @@ pub(crate) struct Draft {
     retries: Option<u32>,
     retry_on: Vec<String>,
     labels: BTreeMap<String, String>,
+    lock: Vec<Bytes>,
+    lock_shared: Vec<Bytes>,
+    lock_timeout: Option<String>,
 }
 
 fn variables<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, Bytes)>, D::Error> {
@@ -132,6 +144,13 @@ impl Draft {
             retries: args.retries,
             retry_on: args.retry_on,
             labels: labels(&args.label)?,
+            lock: args.lock.into_iter().map(|path| Bytes(path.into_encoded_bytes())).collect(),
+            lock_shared: args
+                .lock_shared
+                .into_iter()
+                .map(|path| Bytes(path.into_encoded_bytes()))
+                .collect(),
+            lock_timeout: args.lock_timeout,
         })
     }
 
@@ -146,6 +165,10 @@ impl Draft {
         let ms = |d: &Option<String>| d.as_deref().map_or(Ok(0), duration::parse);
         let (run_timeout_ms, deadline_ms) = (ms(&self.timeout)?, ms(&self.deadline)?);
         let node_lost_grace_ms = ms(&self.node_lost_grace)?;
+        let lock_timeout_ms = ms(&self.lock_timeout)?;
+        let lock = |shared| move |path: Bytes| pb::PathLock { path: path.0, shared };
+        let locks = self.lock.into_iter().map(lock(false));
+        let locks = locks.chain(self.lock_shared.into_iter().map(lock(true))).collect();
         let retry = retry(self.retries, &self.retry_on, self.safe_to_repeat)?;
         let kind = match self.echo {
             Some(_) if !(self.argv.is_empty() && self.script.is_empty()) => {
@@ -181,6 +204,8 @@ impl Draft {
             node_lost_grace_ms,
             output_limit_bytes: 0,
             labels: self.labels,
+            locks,
+            lock_timeout_ms,
         };
         wire::task::spec(spec.clone())?;
         Ok(spec)

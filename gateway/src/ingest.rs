@@ -168,6 +168,8 @@ mod tests {
             node_lost_grace_ms: 0,
             output_limit_bytes: 0,
             labels: Default::default(),
+            locks: Vec::new(),
+            lock_timeout_ms: 0,
         }
     }
 

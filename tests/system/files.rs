@@ -320,3 +320,33 @@ fn five_operations_at_once_all_complete() {
     assert_eq!(long.end().ok().stdout, b"the end\n");
     assert_eq!(session(server), before, "the session did not live on");
 }
+
+#[test]
+fn a_path_is_held_by_one_and_its_number_grows_also_when_the_holder_is_killed() {
+    let desk = Desk::start();
+    let server = &desk.server;
+    let fifo = desk.root.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let first = server.submit(&["--lock", "data"], &["cat", "fifo"]);
+    server.until_state(&first, &["running"]);
+    let second = server.submit(&["--lock", "data/below"], &["seq", "1", "1"]);
+    let late = ["run", "--lock-shared", "data", "--lock-timeout", "500ms", "--", "seq", "1", "1"];
+    server.cortex(&late).with(125).complains(&["CX-1314"]);
+    // What asks for another path is not held up, and neither is what waits given a slot.
+    server.cortex(&["run", "--lock", "data2", "--", "seq", "1", "1"]).ok();
+    let write = server.spawn_with(&["fs", "write", "--parents", "data/x"], b"written");
+    assert!(!desk.root.join("data").exists());
+    let events = server.events(&second);
+    assert!(!events.contains(&"Finished".to_owned()), "{events:?}");
+    // The holder dies with the agent; what waited for it comes to its turn.
+    server.kill_agent();
+    server.until_state(&first, &["indeterminate"]);
+    write.end().ok();
+    let second = server.until_state(&second, &["succeeded"]);
+    assert_eq!(second["outcome"]["locks"][0]["fence"], 1, "{second}");
+    let again = server.submit(&["--lock", "data"], &["cat", "/proc/self/environ"]);
+    let again = server.until_state(&again, &["succeeded"]);
+    assert_eq!(again["outcome"]["locks"][0]["fence"], 2, "the killed holder had 1: {again}");
+    let id = again["task_id"].as_str().unwrap();
+    server.cortex(&["task", "output", id]).ok().says(&["CORTEX_LOCK_FENCES=2"]);
+}

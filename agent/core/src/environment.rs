@@ -19,6 +19,9 @@ pub const ATTEMPT: &str = "CORTEX_ATTEMPT";
 /// Revision of `Started`: grows with every attempt of a task, so other systems can fence with it.
 pub const FENCE: &str = "CORTEX_FENCE";
 
+/// Numbers of the locks that the task asked for, in its order, separated by commas; 0 for those that it shares.
+pub const LOCK_FENCES: &str = "CORTEX_LOCK_FENCES";
+
 const REFUSED: [&str; 71] = [
     "PATH",
     "HOME",

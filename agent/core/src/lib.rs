@@ -6,6 +6,7 @@
 
 pub mod consent;
 pub mod environment;
+pub mod locks;
 pub mod mask;
 pub mod plan;
 pub mod policy;

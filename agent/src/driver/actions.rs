@@ -100,6 +100,7 @@ impl Driver {
                 self.consent_said(*report);
             }
             Event::Answered { report } => self.consent_said(*report),
+            Event::Waiting { key } => self.worker.asking(&key),
             Event::Agreed { key, resume } => self.resuming.push_back((key, resume)),
             Event::Withdrawn { key } => {
                 self.worker.ended(&key);

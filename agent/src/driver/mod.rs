@@ -19,6 +19,7 @@ use crate::facts;
 use crate::journal_start;
 use crate::local::Question;
 use crate::lock;
+use crate::locks::LockTable;
 use crate::manifest;
 use crate::policy::PolicyFile;
 use crate::start::{Started, start};
@@ -120,6 +121,8 @@ struct Driver {
     end: AgentEnd,
     worker: Worker,
     consent: Arc<Consent>,
+    /// Paths that attempts hold.
+    locks: Arc<LockTable>,
     /// What the owner agreed to and what waits for a slot.
     resuming: VecDeque<(AttemptKey, oneshot::Sender<Arc<Policy>>)>,
     ticks: Ticks,
@@ -189,7 +192,9 @@ impl Driver {
         let audit = audit::Audit::new(&started.journal);
         let consent = Consent::start(&config.data_dir);
         let machine = facts::machine(started.sandbox.as_deref());
+        let locks = LockTable::new(&config.data_dir);
         Self {
+            locks,
             audit,
             machine,
             config,

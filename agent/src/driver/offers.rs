@@ -137,6 +137,11 @@ impl Driver {
             approval: None,
             stop,
             events: self.events.clone(),
+            locks: Arc::clone(&self.locks),
+            own: spec.locks,
+            lock_timeout_ms: spec.lock_timeout_ms,
+            held: None,
+            holding: Vec::new(),
         };
         tokio::spawn(job.run());
     }

@@ -142,6 +142,7 @@ pub(crate) async fn launch(
         journal_seq: 0,
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         confinement,
+        locks: Vec::new(),
     };
     (guard, outcome)
 }

@@ -111,6 +111,17 @@ pub(crate) struct Spec {
     pub(crate) node_lost_grace_ms: u64,
     pub(crate) output_limit_bytes: u64,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) locks: Vec<Lock>,
+    pub(crate) lock_timeout_ms: u64,
+}
+
+/// A path that is to be held, or was: then with its number.
+#[derive(Debug, Serialize)]
+pub(crate) struct Lock {
+    pub(crate) path: Bytes,
+    pub(crate) shared: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fence: Option<u64>,
 }
 
 impl From<&pb::TaskSpec> for Spec {
@@ -130,6 +141,12 @@ impl From<&pb::TaskSpec> for Spec {
             node_lost_grace_ms: s.node_lost_grace_ms,
             output_limit_bytes: s.output_limit_bytes,
             labels: s.labels.clone(),
+            locks: s
+                .locks
+                .iter()
+                .map(|l| Lock { path: Bytes(l.path.clone()), shared: l.shared, fence: None })
+                .collect(),
+            lock_timeout_ms: s.lock_timeout_ms,
         }
     }
 }
@@ -228,6 +245,7 @@ pub(crate) struct Outcome {
     pub(crate) duration_us: u64,
     pub(crate) journal_seq: u64,
     pub(crate) confinement: Option<Confinement>,
+    pub(crate) locks: Vec<Lock>,
 }
 
 /// How it was confined; `None`: no process ran, or an agent that did not say.
@@ -283,6 +301,15 @@ impl From<&pb::Outcome> for Outcome {
             duration_us: o.duration_us,
             journal_seq: o.journal_seq,
             confinement: o.confinement.as_ref().map(Into::into),
+            locks: o
+                .locks
+                .iter()
+                .map(|l| Lock {
+                    path: Bytes(l.path.clone()),
+                    shared: l.shared,
+                    fence: Some(l.fence).filter(|_| !l.shared),
+                })
+                .collect(),
         }
     }
 }

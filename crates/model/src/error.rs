@@ -182,6 +182,8 @@ codes! {
     DigestMismatch = "CX-1311", Precondition, true, "copy again; if it happens again, look at the disks", "Bytes do not have the SHA-256 that they should have.";
     FileTooLarge = "CX-1312", Exhausted, false, "read a range, or copy it with 'cortex cp'", "The file is larger than the operation can take.";
     NoTerminal = "CX-1313", Precondition, false, "leave --tty out; give input with --stdin, and see the output as it comes", "A command was to have a terminal, and there is none to give.";
+    LockTimeout = "CX-1314", Unavailable, true, "see what runs on the node with 'cortex task list --node NODE', or wait longer with --lock-timeout", "Another task of the node held a path for longer than this one would wait.";
+    LockUnusable = "CX-1315", Precondition, true, "look at the disk of the node, and at the agent's directory 'locks'", "The number of a lock cannot be kept on the node, so it is not given.";
     SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
     SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }

@@ -227,6 +227,8 @@ pub const FILE_CONTEXT_MAX: usize = 100;
 pub const FILE_LINE_MAX: usize = 16 * 1024;
 /// Directories below each other that are removed together. Deeper: refused.
 pub const FILE_DEPTH_MAX: usize = 256;
+/// Most locks that one task asks for.
+pub const LOCKS_MAX: usize = 16;
 /// Pieces of an upload that are on their way at a time.
 pub const FILE_PIECES_AHEAD: usize = 8;
 /// Bytes of a download that one task gives.

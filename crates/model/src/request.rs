@@ -3,7 +3,7 @@
 //! later version with other defaults still recognises a repeat.
 
 use crate::file::FileOp;
-use crate::task::{Action, RetryOn, TaskSpec};
+use crate::task::{Action, PathLock, RetryOn, TaskSpec};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +56,15 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
     f.push(("deadline_ms", spec.deadline_ms.to_string().into_bytes()));
     f.push(("node_lost_grace_ms", spec.node_lost_grace_ms.to_string().into_bytes()));
     f.push(("output_limit_bytes", spec.output_limit_bytes.to_string().into_bytes()));
+    // Younger than the version.
+    if !spec.locks.is_empty() {
+        let mode = |lock: &PathLock| if lock.shared { &b"shared"[..] } else { b"alone" };
+        let parts = spec.locks.iter().flat_map(|lock| [lock.path.as_slice(), mode(lock)]);
+        f.push(("locks", list(parts)));
+    }
+    if spec.lock_timeout_ms > 0 {
+        f.push(("lock_timeout_ms", spec.lock_timeout_ms.to_string().into_bytes()));
+    }
     f
 }
 
@@ -160,6 +169,8 @@ mod tests {
             node_lost_grace_ms: 0,
             output_limit_bytes: 0,
             labels: Default::default(),
+            locks: Vec::new(),
+            lock_timeout_ms: 0,
         }
     }
 

@@ -73,6 +73,26 @@ pub enum RetryOn {
     Timeout,
 }
 
+/// A path that is to be held for the length of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathLock {
+    /// Raw bytes without NUL. Absolute, or from the first root of the node's policy.
+    pub path: Vec<u8>,
+    /// Others may hold it as well, if they share too.
+    pub shared: bool,
+}
+
+/// A lock that an attempt held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLock {
+    /// Links followed.
+    pub path: Vec<u8>,
+    /// Others could hold it as well.
+    pub shared: bool,
+    /// Grows with every attempt that held the path alone; 0 where it was shared.
+    pub fence: u64,
+}
+
 /// When and how often an attempt is tried again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -111,6 +131,10 @@ pub struct TaskSpec {
     pub output_limit_bytes: u64,
     /// Words to find it by.
     pub labels: BTreeMap<String, String>,
+    /// Paths to hold.
+    pub locks: Vec<PathLock>,
+    /// Longest wait for them, milliseconds; 0 is as long as the task lives.
+    pub lock_timeout_ms: u64,
 }
 
 impl TaskSpec {
@@ -308,6 +332,8 @@ pub struct Outcome {
     pub duration_us: u64,
     /// How the process was confined and what it used; `None`: no process ran.
     pub confinement: Option<Confinement>,
+    /// The locks of the task that were held.
+    pub locks: Vec<HeldLock>,
 }
 
 /// What held a process, with all its descendants, and what they used.
@@ -351,6 +377,7 @@ impl Outcome {
             journal_seq: 0,
             duration_us: 0,
             confinement: None,
+            locks: Vec::new(),
         }
     }
 }

@@ -46,6 +46,8 @@ fn spec(argv: Vec<Vec<u8>>, timeout: u64, stdin: Vec<u8>) -> TaskSpec {
         node_lost_grace_ms: 2,
         output_limit_bytes: 3,
         labels: [("k".to_owned(), "v".to_owned())].into(),
+        locks: vec![cortex_model::PathLock { path: b"d\xff".to_vec(), shared: true }],
+        lock_timeout_ms: 4,
     }
 }
 
@@ -81,6 +83,7 @@ fn outcome(ending: Ending) -> Outcome {
             }],
             killed_by: "pids".into(),
         }),
+        locks: vec![cortex_model::HeldLock { path: b"d".to_vec(), shared: false, fence: 7 }],
     }
 }
 
@@ -227,6 +230,9 @@ fn specifications_outside_the_limits_are_refused_with_their_code() {
         (Code::BadIdentifier, |s| s.node = "A b".into()),
         (Code::BadPriority, |s| s.priority = 101),
         (Code::BadDuration, |s| s.run_timeout_ms = u64::MAX),
+        (Code::BadDuration, |s| s.lock_timeout_ms = u64::MAX),
+        (Code::TooLarge, |s| s.locks = vec![s.locks[0].clone(); 17]),
+        (Code::BadFileAction, |s| s.locks[0].path.push(0)),
         (Code::BadRetry, |s| s.safe_to_repeat = false),
         (Code::BadRetry, |s| s.retry.get_or_insert_default().max_attempts = 101),
         (Code::Malformed, |s| s.retry.get_or_insert_default().on.push(99)),

@@ -371,6 +371,22 @@ pub struct TaskSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Paths that no other task of the same node may use meanwhile. All of them are held, or none and the attempt waits.
+    #[prost(message, repeated, tag = "12")]
+    pub locks: ::prost::alloc::vec::Vec<PathLock>,
+    /// Longest wait for them; then the attempt ends refused. 0: as long as the task lives.
+    #[prost(uint64, tag = "13")]
+    pub lock_timeout_ms: u64,
+}
+/// A path that is held for the length of an attempt. Other tasks of the same node obey; programs that know nothing of it do not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathLock {
+    /// Raw bytes without NUL, at most 4096. Absolute, or from the first root of the node's policy; need not exist.
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    /// Others may hold it as well, if they share too. Otherwise nobody else may hold it, or anything above or below it.
+    #[prost(bool, tag = "2")]
+    pub shared: bool,
 }
 /// How an attempt, or a task that never started, ended. One list for the log and for the journal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -527,6 +543,23 @@ pub struct Outcome {
     /// How the process was confined and what it used. Absent: no process ran.
     #[prost(message, optional, tag = "8")]
     pub confinement: ::core::option::Option<Confinement>,
+    /// The locks of the task that were held while it ran.
+    #[prost(message, repeated, tag = "20")]
+    pub locks: ::prost::alloc::vec::Vec<HeldLock>,
+}
+/// A lock that an attempt held.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldLock {
+    /// The path, links followed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    /// Others could hold it as well.
+    #[prost(bool, tag = "2")]
+    pub shared: bool,
+    /// Grows with every attempt that held the path alone, also across restarts of the agent: a smaller number is of the past.
+    /// 0 where it was shared.
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
 }
 /// What held a process, with all its descendants, and what they used.
 #[derive(Clone, PartialEq, ::prost::Message)]

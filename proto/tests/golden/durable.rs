@@ -12,6 +12,8 @@ pub(crate) fn examples() -> Vec<Example> {
     let mut all = vec![
         example("task-spec-shell", shell_spec()),
         example("task-spec-echo", echo_spec()),
+        example("task-spec-locks", locked_spec()),
+        commit("commit-finished-locks", 5, event::Kind::Finished(held())),
         commit("commit-submitted", 1, event::Kind::Submitted(submitted())),
         commit("commit-started", 2, event::Kind::Started(started())),
         commit("commit-attempt-released", 3, event::Kind::AttemptReleased(released())),
@@ -86,6 +88,18 @@ fn file_ops() -> Vec<(&'static str, file_action::Op)> {
             Op::Finish(FileFinish { part, size, sha256, mode, new_only: true, expect_sha256 })
         }),
     ]
+}
+
+fn locked_spec() -> TaskSpec {
+    let lock = |path: &[u8], shared| PathLock { path: path.to_vec(), shared };
+    let locks = vec![lock(b"data/\xff", false), lock(b"/srv/shared", true)];
+    TaskSpec { locks, lock_timeout_ms: 90_000, ..echo_spec() }
+}
+
+fn held() -> Finished {
+    let lock = HeldLock { path: b"/srv/data".to_vec(), shared: true, fence: 7 };
+    let outcome = Outcome { locks: vec![lock], ..outcome(exited()) };
+    Finished { attempt: 2, outcome: Some(outcome), at_ms: AT + 9 }
 }
 
 fn event(kind: event::Kind) -> Event {

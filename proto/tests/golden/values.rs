@@ -44,6 +44,9 @@ pub(crate) fn shell_spec() -> TaskSpec {
         node_lost_grace_ms: 45_000,
         output_limit_bytes: 1 << 33,
         labels: BTreeMap::from([("job".into(), "nightly".into()), ("team".into(), "ops".into())]),
+        // Came after these bytes were fixed.
+        locks: Vec::new(),
+        lock_timeout_ms: 0,
     }
 }
 
@@ -91,6 +94,7 @@ pub(crate) fn outcome(kind: ending::Kind) -> Outcome {
         journal_seq: 42,
         duration_us: 300_123,
         confinement: None,
+        locks: Vec::new(),
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) async fn submit(
         node_lost_grace_ms: 0,
         output_limit_bytes: 0,
         labels: BTreeMap::new(),
+        locks: Vec::new(),
+        lock_timeout_ms: 0,
     };
     change(&mut spec);
     let task =

@@ -306,6 +306,10 @@ fn env(
             set(&name, &value);
         }
     }
+    if !facts.fences.is_empty() {
+        let fences: Vec<String> = facts.fences.iter().map(u64::to_string).collect();
+        set(environment::LOCK_FENCES, fences.join(",").as_bytes());
+    }
     for (name, value) in environment::marks(request.key, request.fence, &facts.agent) {
         set(&name, &value);
     }

@@ -107,6 +107,8 @@ pub struct Facts {
     pub program: PathBuf,
     /// The journal's incarnation, which marks the agent's processes.
     pub agent: String,
+    /// Numbers of the locks that the task holds, in its own order.
+    pub fences: Vec<u64>,
     /// What can be enforced.
     pub machine: Machine,
 }
@@ -127,6 +129,7 @@ impl Default for Facts {
             user: String::new(),
             program: PathBuf::new(),
             agent: String::new(),
+            fences: Vec::new(),
             machine: Machine::default(),
         }
     }

@@ -33,7 +33,7 @@ submitted again: lines that were accepted are recognised by their key.
 
 A line of a task file is one JSON object with these fields, of which only argv (or script, or echo) is required:
   argv, script, secret_env, echo, require, node, key, cwd, env, stdin, timeout, deadline, node_lost_grace, priority,
-  safe_to_repeat, retries, retry_on, labels      (bytes that are not UTF-8 as {"b64":"..."})
+  safe_to_repeat, retries, retry_on, labels, lock, lock_shared, lock_timeout      (bytes that are not UTF-8 as {"b64":"..."})
 
 Examples:
   cortex task submit --require docker --label team=web -- docker build .
@@ -46,7 +46,7 @@ pub(crate) struct SubmitArgs {
     /// Submit every line of this JSON-lines file; '-' is our own standard input
     #[arg(short, long, value_name = "FILE", conflicts_with_all = [
         "argv", "script", "lines", "secret_env", "require", "node", "key", "cwd", "env", "stdin", "timeout", "deadline", "node_lost_grace",
-        "priority", "safe_to_repeat", "retries", "retry_on", "label",
+        "priority", "safe_to_repeat", "retries", "retry_on", "label", "lock", "lock_shared", "lock_timeout",
     ])]
     file: Option<PathBuf>,
     /// With --file: a name for this submission; another name makes new tasks of the same lines

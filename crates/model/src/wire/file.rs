@@ -89,7 +89,7 @@ fn bad(why: &str) -> Fault {
     Fault::new(Code::BadFileAction, why)
 }
 
-fn path(name: &str, bytes: &[u8]) -> Result<(), Fault> {
+pub(super) fn path(name: &str, bytes: &[u8]) -> Result<(), Fault> {
     if bytes.is_empty() || bytes.contains(&0) {
         return Err(bad(&format!("{name} is empty or has a NUL byte")));
     }

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod event;
 pub mod file;
+mod lock;
 pub mod registry;
 pub mod task;
 

@@ -38,6 +38,7 @@ pub fn spec(p: pb::TaskSpec) -> Result<TaskSpec, Fault> {
         ("run_timeout_ms", p.run_timeout_ms),
         ("deadline_ms", p.deadline_ms),
         ("node_lost_grace_ms", p.node_lost_grace_ms),
+        ("lock_timeout_ms", p.lock_timeout_ms),
     ] {
         check_duration(name, ms)?;
     }
@@ -55,6 +56,8 @@ pub fn spec(p: pb::TaskSpec) -> Result<TaskSpec, Fault> {
         node_lost_grace_ms: p.node_lost_grace_ms,
         output_limit_bytes: p.output_limit_bytes,
         labels: p.labels,
+        locks: super::lock::wanted(p.locks)?,
+        lock_timeout_ms: p.lock_timeout_ms,
     })
 }
 
@@ -239,6 +242,7 @@ pub fn outcome(p: pb::Outcome) -> Result<Outcome, Fault> {
         journal_seq: p.journal_seq,
         duration_us: p.duration_us,
         confinement: p.confinement.map(confinement).transpose()?,
+        locks: super::lock::held(p.locks)?,
     })
 }
 
@@ -355,6 +359,12 @@ impl From<&TaskSpec> for pb::TaskSpec {
             node_lost_grace_ms: s.node_lost_grace_ms,
             output_limit_bytes: s.output_limit_bytes,
             labels: s.labels.clone(),
+            locks: s
+                .locks
+                .iter()
+                .map(|l| pb::PathLock { path: l.path.clone(), shared: l.shared })
+                .collect(),
+            lock_timeout_ms: s.lock_timeout_ms,
         }
     }
 }
@@ -464,6 +474,11 @@ impl From<&Outcome> for pb::Outcome {
             journal_seq: o.journal_seq,
             duration_us: o.duration_us,
             confinement: o.confinement.as_ref().map(Into::into),
+            locks: o
+                .locks
+                .iter()
+                .map(|l| pb::HeldLock { path: l.path.clone(), shared: l.shared, fence: l.fence })
+                .collect(),
         }
     }
 }

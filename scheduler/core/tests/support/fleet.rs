@@ -85,6 +85,8 @@ pub(crate) fn submit(i: u32, revision: u64) -> RecordedCommit {
         node_lost_grace_ms: 0,
         output_limit_bytes: 0,
         labels: Default::default(),
+        locks: Vec::new(),
+        lock_timeout_ms: 0,
     };
     let actor = Actor {
         kind: ActorKind::Program,
