@@ -138,9 +138,13 @@ async fn a_directory_that_becomes_a_link_again_and_again_leaks_nothing() {
             escaped = safe && got == "the secret\n";
         }
         assert!(escaped, "the control never escaped");
+        let outside = room.secret.parent().unwrap().to_owned();
         let (mut read_it, mut refused) = (0, 0);
         for round in 0..60 {
-            let worked = on(&room, "dir/secret", read()).await;
+            // The view shows what is outside, so that nothing but the worker's own care is between.
+            let mut seen = plan(&room, &room.root.join("dir/secret"), read());
+            seen.view.read.push(outside.clone());
+            let worked = work(&room, &seen).await;
             match worked.out.as_str() {
                 "public\n" => read_it += 1,
                 "" => refused += 1,
@@ -148,7 +152,9 @@ async fn a_directory_that_becomes_a_link_again_and_again_leaks_nothing() {
             }
             // Writes too: whatever they hit, it lies in the root.
             let content = if round % 2 == 0 { "public\n" } else { "public\n " };
-            drop(on(&room, "dir/new", write(content)).await);
+            let mut open = plan(&room, &room.root.join("dir/new"), write(content));
+            open.view.write.push(outside.clone());
+            drop(work(&room, &open).await);
         }
         over.store(true, Ordering::Relaxed);
         flipper.join().unwrap();
