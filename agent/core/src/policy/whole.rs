@@ -10,7 +10,9 @@ use super::judge::{Court, Verdict, show};
 use super::reach::Reach;
 use super::request::Request;
 use super::rules::{Rule, Rules};
-use super::script::{Builtin, Redirect, Script, Step, builtin, fragments, quote, render, walk};
+use super::script::{
+    Builtin, Redirect, Script, Step, Word, builtin, fragments, quote, render, walk,
+};
 use super::{Facts, harden};
 use crate::environment;
 use crate::plan::NetMode;
@@ -201,7 +203,12 @@ fn script<'a>(
     let script = read.as_ref().map_err(ToString::to_string)?;
     let steps = walk(script, cwd, &court.facts.home).map_err(|opaque| opaque.why.to_owned())?;
     let mut words = Vec::new();
-    for step in &steps {
+    for (at, step) in steps.iter().enumerate() {
+        // A pattern is looked up before the script runs: it must not stand for what another command makes.
+        let others = steps.iter().enumerate().filter(|(other, _)| *other != at);
+        if step.words.iter().any(Word::is_glob) && others.into_iter().any(|(_, step)| makes(step)) {
+            return Err("a pattern may stand for what the script itself makes".to_owned());
+        }
         words.push(expand(step.words, &step.dirs, court.facts)?);
     }
     let mut commands = Vec::new();
@@ -234,6 +241,15 @@ fn script<'a>(
     };
     sum.files.insert(0, sh);
     Ok(Some(vec!["sh".to_owned(), "-c".to_owned(), render(script, &commands)]))
+}
+
+/// Whether a command writes into a file by a redirection.
+fn makes(step: &Step<'_>) -> bool {
+    let writes = |redirect: &Redirect| match redirect {
+        Redirect::Out(_) | Redirect::Append(_) | Redirect::Err(_) => true,
+        Redirect::In(_) | Redirect::ErrToOut => false,
+    };
+    step.redirects.iter().any(writes)
 }
 
 /// One command of a script, written down anew.
