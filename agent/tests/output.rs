@@ -32,16 +32,22 @@ async fn a_gibibyte_without_a_line_end_passes_while_nobody_listens_and_the_agent
     connection.dispatch("before", 1, sh("exit 0")).await;
     connection.outcome().await;
     let idle = memory(pid, "VmRSS:");
-    let mut offer = offer("big", 2, sh(&format!("head -c {ALL} /dev/zero")));
+    let written = node.path("written");
+    let script = format!("head -c {ALL} /dev/zero; : > {}", written.display());
+    let mut offer = offer("big", 2, sh(&script));
     offer.output_limit_bytes = KEPT;
     connection.send(Down::Offer(offer)).await;
     let Up::Claim(_) = connection.next().await else { panic!("no claim") };
     connection.go(&connection.hello.session.clone(), "big", 2).await;
-    let report = connection.outcome().await;
+    until("all of it to be written", || written.exists()).await;
+    // Now somebody listens: an outcome comes after the output that was kept.
+    connection.send(Down::Credit(Credit { output_bytes: KEPT })).await;
+    let (report, kept) = connection.outcome_and_output().await;
     let outcome = report.outcome.unwrap();
     let output = outcome.output.unwrap();
     assert_eq!(output.stdout_bytes + output.dropped_bytes, ALL);
     assert!(output.stdout_bytes <= KEPT && output.stdout_bytes > KEPT / 2, "{output:?}");
+    assert_eq!(kept.len() as u64, output.stdout_bytes);
     assert_eq!(outcome.ending.unwrap().kind, Some(ending::Kind::Exited(Exited { code: 0 })));
     let most = memory(pid, "VmHWM:");
     assert!(most < idle + 64 * 1024, "{most} KiB at most, {idle} KiB idle");

@@ -43,6 +43,7 @@ fn the_yardstick_writes_and_answers() {
 #[test]
 fn agents_are_let_in_beside_bare_handshakes() {
     let all = bench(&["tunnel-auth"]);
+    assert!(figure(&all, "handshakes") > 0.0);
     assert!(figure(&all, "tunnels opened") > 0.0);
 }
 
