@@ -196,6 +196,7 @@ impl Connection {
                 match frame.body.unwrap() {
                     Up::Heartbeat(_)
                     | Up::Consent(_)
+                    | Up::TokenShown(_)
                     | Up::AuditHello(_)
                     | Up::AuditBatch(_)
                     | Up::AuditOpenings(_)
