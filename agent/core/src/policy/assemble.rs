@@ -6,7 +6,6 @@ use super::decision::{Class, Decision, Effect, Fingerprint, Proposal};
 use super::facts::{Facts, Secret};
 use super::harden;
 use super::judge::Court;
-use super::paths::Pattern;
 use super::request::Request;
 use super::rules::{Rules, SecretRef};
 use super::whole::Sum;
@@ -169,31 +168,22 @@ pub(super) fn view(court: &Court<'_>, sum: &Sum<'_>) -> Result<FsView, Fault> {
     };
     // Only what lies in an opened place can be seen at all. To cover more would cover what lies below it: the task's own
     // directory is in that of the agent.
-    let tmp = PathBuf::from(&court.facts.tmpdir);
-    let opened = || places.roots.iter().chain(&places.read).chain(&places.write).chain([&tmp]);
-    let seen = |tree: &PathBuf| opened().any(|place| tree.starts_with(place));
-    let hidden = places.deny.iter().filter_map(|hidden| hidden.pattern.tree()).filter(seen);
-    let protected = places.protect.iter().filter_map(Pattern::tree);
+    let (shown, tmp) = (&places.shown, PathBuf::from(&court.facts.tmpdir));
+    let seen = |(tree, opened): &(PathBuf, bool)| {
+        (*opened || tree.starts_with(&tmp)).then(|| tree.clone())
+    };
+    let hidden = shown.hidden.iter().filter_map(seen);
+    let protected = shown.protected.iter().cloned();
     let mut view = FsView {
-        roots: places.roots.clone(),
-        read: places.read.clone(),
-        write: places.write.clone(),
+        roots: shown.roots.clone(),
+        read: shown.read.clone(),
+        write: shown.write.clone(),
         protect: protected.chain(look(&court.facts.protected)?).collect(),
         deny: hidden.chain(look(&court.facts.hidden)?).collect(),
         read_only: sum.read_only,
     };
-    if !court.facts.tmpdir.is_empty() {
+    if !court.facts.tmpdir.is_empty() && !shown.closed.iter().any(|tree| tmp.starts_with(tree)) {
         view.write.push(tmp);
-    }
-    // What is hidden for good hides what lies below it too, whatever else names that.
-    let closed: Vec<PathBuf> = places
-        .deny
-        .iter()
-        .filter(|hidden| !hidden.reopened)
-        .filter_map(|hidden| hidden.pattern.tree())
-        .collect();
-    for list in [&mut view.roots, &mut view.read, &mut view.write] {
-        list.retain(|place| !closed.iter().any(|tree| place.starts_with(tree)));
     }
     for list in [&mut view.protect, &mut view.deny] {
         list.sort();

@@ -112,6 +112,14 @@ pub fn lexical(base: &Path, relative: &str) -> PathBuf {
     path
 }
 
+/// [`Path::starts_with`] for paths that are the sum of their components, by their bytes.
+pub(super) fn lies_in(path: &Path, tree: &Path) -> bool {
+    let (path, tree) = (path.as_os_str().as_encoded_bytes(), tree.as_os_str().as_encoded_bytes());
+    let rest = path.strip_prefix(tree);
+    let whole = tree.is_empty() || tree.ends_with(b"/");
+    rest.is_some_and(|rest| whole || rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// Whether the path is one of the places or below one.
 pub(super) fn is_below(path: &Path, places: &[PathBuf]) -> bool {
     places.iter().any(|place| path.starts_with(place))
@@ -120,6 +128,17 @@ pub(super) fn is_below(path: &Path, places: &[PathBuf]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_say_the_same_as_components() {
+        let all = ["/", "/a", "/a/b", "/ab", "/a/b/c", "/b", "", "/a.b/c", "a", "a/b"];
+        for path in all {
+            for tree in all {
+                let (path, tree) = (Path::new(path), Path::new(tree));
+                assert_eq!(lies_in(path, tree), path.starts_with(tree), "{path:?} in {tree:?}");
+            }
+        }
+    }
 
     #[test]
     fn paths_are_compared_by_component() {

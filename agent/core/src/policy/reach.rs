@@ -1,8 +1,8 @@
 //! Which places a task may read and write, by the policy's paths. The kernel holds the process to the same; this is what
 //! can be said before it starts.
 
-use super::paths::{Pattern, is_below};
-use super::rules::Places;
+use super::paths::{Pattern, is_below, lies_in};
+use super::rules::{Hidden, Places};
 use std::path::{Path, PathBuf};
 
 /// The policy's places with the attempt's own directory.
@@ -32,7 +32,12 @@ impl<'a> Reach<'a> {
 
     /// Hidden from every task, whatever a rule says.
     pub(super) fn hidden(&self, path: &Path) -> bool {
-        self.places.deny.iter().filter(|hidden| hidden.pattern.covers(path)).any(|hidden| {
+        let plain: PathBuf = path.components().collect();
+        let covers = |hidden: &&Hidden| match &hidden.pattern {
+            Pattern::Tree(tree) => lies_in(&plain, tree),
+            Pattern::Names(_) => hidden.pattern.covers(&plain),
+        };
+        self.places.deny.iter().filter(covers).any(|hidden| {
             let Pattern::Tree(tree) = &hidden.pattern else { return true };
             let below = |place: &PathBuf| {
                 place != tree && place.starts_with(tree) && path.starts_with(place)

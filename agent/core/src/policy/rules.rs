@@ -116,6 +116,56 @@ pub(super) struct Places {
     pub(super) task_tmp: bool,
     pub(super) protect: Vec<Pattern>,
     pub(super) deny: Vec<Hidden>,
+    pub(super) shown: Shown,
+}
+
+/// What follows from the places alone for what a task sees, worked out once for all decisions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// Roots, `read` and `write` places that are not hidden for good.
+    pub(super) roots: Vec<PathBuf>,
+    pub(super) read: Vec<PathBuf>,
+    pub(super) write: Vec<PathBuf>,
+    /// Trees that are hidden for good.
+    pub(super) closed: Vec<PathBuf>,
+    /// Hidden trees, and whether each lies in an opened place.
+    pub(super) hidden: Vec<(PathBuf, bool)>,
+    /// Protected trees.
+    pub(super) protected: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Works out what is shown. Called once, when everything else is there.
+    pub(super) fn settle(&mut self) {
+        for hidden in &mut self.deny {
+            if let Pattern::Tree(tree) = &mut hidden.pattern {
+                *tree = tree.components().collect();
+            }
+        }
+        let opened = || self.roots.iter().chain(&self.read).chain(&self.write);
+        let closed: Vec<PathBuf> = self
+            .deny
+            .iter()
+            .filter(|hidden| !hidden.reopened)
+            .filter_map(|hidden| hidden.pattern.tree())
+            .collect();
+        // What is hidden for good hides what lies below it too, whatever else names that.
+        let open = |list: &[PathBuf]| -> Vec<PathBuf> {
+            let seen = |place: &&PathBuf| !closed.iter().any(|tree| place.starts_with(tree));
+            list.iter().filter(seen).cloned().collect()
+        };
+        let trees = self.deny.iter().filter_map(|hidden| hidden.pattern.tree());
+        self.shown = Shown {
+            roots: open(&self.roots),
+            read: open(&self.read),
+            write: open(&self.write),
+            hidden: trees
+                .map(|tree| (tree.clone(), opened().any(|place| tree.starts_with(place))))
+                .collect(),
+            protected: self.protect.iter().filter_map(Pattern::tree).collect(),
+            closed,
+        };
+    }
 }
 
 /// A hidden place.

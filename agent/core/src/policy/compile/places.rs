@@ -42,6 +42,7 @@ pub(super) fn places(paths: &file::Paths, place: &Place) -> Result<Places, Polic
             return Err(PolicyError::value("paths.roots", why));
         }
     }
+    places.settle();
     Ok(places)
 }
 
