@@ -98,3 +98,12 @@ fn the_javascript_verifier_finds_what_every_vector_says() {
     let mut command = Command::new("node");
     agree(&others(command.arg(root().join("tests/verifiers/js/run-cases.mjs")).arg(folder())));
 }
+
+/// The same file as in a browser: only the globals of the web, nothing of Node.
+#[test]
+fn the_javascript_verifier_needs_nothing_but_what_a_browser_has() {
+    let mut command = Command::new("node");
+    command.args(["--no-warnings", "--experimental-vm-modules"]);
+    command.arg(root().join("tests/verifiers/js/run-cases.mjs"));
+    agree(&others(command.arg(folder()).arg("--bare")));
+}

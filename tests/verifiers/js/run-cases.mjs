@@ -1,8 +1,24 @@
 // Runs the JavaScript verifier over the vectors below a directory and prints one JSON line for each case: its name and report.
+// With --bare the verifier gets what a browser has, and nothing of Node (needs node --experimental-vm-modules).
 import fs from "node:fs";
 import path from "node:path";
-import { Usage, trustOf, verify, verifyProof } from "./cortex-verify.mjs";
+import vm from "node:vm";
 import { bundle, read } from "./files.mjs";
+
+const { Usage, trustOf, verify, verifyProof } = process.argv[3] === "--bare" ? await bare() : await import("./cortex-verify.mjs");
+
+/** The verifier as a module of a realm of its own, in which only the globals of the web are. */
+async function bare() {
+  const { crypto, TextEncoder, TextDecoder, atob, btoa, console } = globalThis;
+  const context = vm.createContext({ crypto, TextEncoder, TextDecoder, atob, btoa, console });
+  const file = new URL("./cortex-verify.mjs", import.meta.url);
+  const module = new vm.SourceTextModule(fs.readFileSync(file, "utf8"), { context, identifier: file.href });
+  await module.link((name) => {
+    throw new Error(`it wants ${name}`);
+  });
+  await module.evaluate();
+  return module.namespace;
+}
 
 async function run(dir) {
   const names = fs.readdirSync(dir).sort();
