@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What several test programs of this package share.
+
+pub mod browser;

@@ -4,6 +4,7 @@
 use crate::support::agent::copy;
 use crate::support::run::{self, Ended, Running};
 use crate::support::{Server, text, wait};
+use cortex_tests::browser::Browser;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -189,6 +190,57 @@ fn a_journal_is_verified_followed_proven_and_exported() {
     fits("journal-verify-report.schema.json", &json.stdout);
     on_node(&server, &["doctor"]).ok().says(&["an agent has it open", "Nothing is wrong"]);
     on_node(&server, &["show", "--task", &id]).ok().says(&["intent", "outcome"]);
+}
+
+#[test]
+fn the_page_in_a_bundle_verifies_it_from_the_disk_in_a_browser() {
+    let server = Server::start(&[]);
+    let id = server.submit(&[], &["echo", "seen in a browser"]);
+    server.until_state(&id, &["succeeded"]);
+    let told = until_told(&server, &id, "outcome");
+    let (node, policy) = (node(&server), policy(&server));
+    let bundle = server.path("bundle");
+    server.cortex(&["audit", "export", &node, &text(&bundle)]).ok();
+    let [record, proof] = ["record", "proof"].map(|name| server.path(name));
+    let seq = told[1]["seq"].to_string();
+    let prove = ["audit", "prove", &node, &seq, "--out", &text(&proof), "--body", &text(&record)];
+    server.cortex(&prove).with(3);
+
+    let mut browser = Browser::start().unwrap();
+    let mut judged = |chosen: &[(&str, &Path)]| {
+        browser.open(&format!("file://{}", text(&bundle.join("verify.html")))).unwrap();
+        browser.wait("document.readyState === 'complete' && !go.disabled").unwrap();
+        for (id, path) in chosen {
+            browser.choose(id, &[path]).unwrap();
+        }
+        browser.evaluate("go.click()").unwrap();
+        browser.wait("verdict.dataset.exit !== undefined").unwrap();
+        let shown = browser.evaluate("verdict.textContent + '\\n' + words.textContent").unwrap();
+        shown.as_str().unwrap().to_owned()
+    };
+    let policy = Path::new(&policy);
+    let shown = judged(&[("bundle", &bundle), ("policy", policy)]);
+    assert!(shown.starts_with("VERIFIED: "), "{shown}");
+    // The same words as the program's.
+    let said =
+        server.cortex(&["audit", "verify", "--bundle", &text(&bundle), "--policy", &text(policy)]);
+    for line in said.ok().text().lines().filter(|line| line.starts_with("  ")) {
+        assert!(shown.contains(line), "no {line:?} in {shown}");
+    }
+    let shown = judged(&[("record", &record), ("proof", &proof), ("policy", policy)]);
+    assert!(shown.starts_with("VERIFIED: "), "{shown}");
+    assert!(judged(&[("bundle", &bundle)]).starts_with("UNANCHORED: "));
+
+    let damaged = server.path("damaged");
+    copy(&bundle, &damaged);
+    let records = damaged.join("records/0000000000000000.ndjson");
+    let body =
+        std::fs::read_to_string(&records).unwrap().replace("\"exit_code\":0", "\"exit_code\":1");
+    std::fs::write(&records, body).unwrap();
+    let shown = judged(&[("bundle", &damaged), ("policy", policy)]);
+    assert!(shown.starts_with("INVALID: "), "{shown}");
+    let shown = judged(&[("bundle", &bundle), ("copy", &damaged), ("policy", policy)]);
+    assert!(shown.contains("compared: record ") && shown.starts_with("INVALID: "), "{shown}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! code with it. Each must find exactly what the vector says.
 #![expect(clippy::unwrap_used, reason = "a test ends where something else comes than it expects")]
 
+mod browser;
 mod cases;
 mod schemas;
 

@@ -1,6 +1,6 @@
 //! Build tasks: `cargo xtask COMMAND`. Standard library only, so that it builds in a second on a machine
 //! that has nothing but Rust and a C compiler. It never touches anything outside the checkout, except
-//! that `setup`, as root, may install `python3-pip`, `nodejs` and `strace`.
+//! that `setup`, as root, may install `python3-pip`, `nodejs`, `strace` and `chromium`.
 
 mod nats;
 mod python;

