@@ -1,7 +1,8 @@
 //! One attempt from Go to its durable outcome, as a task of its own that tells the driver what happens.
 
+use crate::asking::No;
 use crate::clock::unix_now;
-use crate::consent::Consent;
+use crate::consent::{Consent, Open};
 use crate::exec::{Stop, Surroundings, launch, level};
 use crate::facts::{Scene, gather};
 use crate::guard::Guard;
@@ -24,6 +25,18 @@ use tokio::sync::{mpsc, oneshot};
 /// How often an attempt is asked about: what was agreed to may have changed meanwhile.
 const ROUNDS: usize = 4;
 
+/// What the owner is told where something changed between the answer and the start.
+const CHANGED: &str = "you agreed to it, but something that was agreed to has changed since";
+
+/// Whether a plan can be started.
+enum Ready {
+    Starts(Level),
+    /// It has to be decided on again first.
+    Anew,
+    /// Not here.
+    Weak(Fault),
+}
+
 /// What happens to an attempt, in order.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -37,6 +50,8 @@ pub(crate) enum Event {
     Agreed { key: AttemptKey, resume: oneshot::Sender<Arc<Policy>> },
     /// It was given up before anything of it was recorded.
     Withdrawn { key: AttemptKey },
+    /// The agent is going away; it waits for the owner, and waits on when the agent has been started again.
+    Suspended { key: AttemptKey },
     /// The intent is durable; the run timeout counts.
     Intended { key: AttemptKey, timeout_ms: u64 },
     /// The spool has grown.
@@ -52,6 +67,8 @@ pub(crate) struct Job {
     pub(crate) actor: Option<Actor>,
     /// The checkpoint that came with Go, compared with the journal.
     pub(crate) floor: Result<Option<SignedNote>, JournalError>,
+    /// The same as it came.
+    pub(crate) floor_text: String,
     pub(crate) action: Action,
     pub(crate) timeout_ms: u64,
     pub(crate) output_limit: u64,
@@ -59,6 +76,12 @@ pub(crate) struct Job {
     pub(crate) policy: Arc<Policy>,
     pub(crate) scene: Scene,
     pub(crate) consent: Arc<Consent>,
+    /// The question that it waited with when the last agent ended.
+    pub(crate) open: Option<Open>,
+    /// Why the owner is asked again; empty if that is not so.
+    pub(crate) note: String,
+    /// It has no slot yet.
+    pub(crate) slotless: bool,
     /// When the task's own time is over, Unix milliseconds.
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) journal: Journal,
@@ -83,46 +106,84 @@ pub(crate) struct Job {
 impl Job {
     /// Decides; asks the owner where the policy says so; starts what is allowed, or records what is not.
     pub(crate) async fn run(mut self) {
-        let (key, events) = (self.key.clone(), self.events.clone());
+        let (key, events, consent) =
+            (self.key.clone(), self.events.clone(), Arc::clone(&self.consent));
+        let result = match self.refused_before() {
+            Some((rule, no)) => self.given_up(rule, no).await,
+            None => self.rounds().await,
+        };
+        let event = match result {
+            Some(result) => Event::Ended { key, result: result.map(Box::new) },
+            None if consent.keeps(&key) => Event::Suspended { key },
+            None => Event::Withdrawn { key },
+        };
+        tell(&events, event).await;
+    }
+
+    async fn rounds(mut self) -> Option<Result<Receipt, JournalError>> {
         let mut agreed = None;
         for _ in 0..ROUNDS {
             let decision = self.decide(agreed).await;
             let (effect, trail) = (decision.effect, &decision.trail);
-            tracing::debug!(attempt = %key, ?effect, ?trail, "decided");
+            tracing::debug!(attempt = %self.key, ?effect, ?trail, "decided");
             let Decision { plan, proposal, rule, fault, fingerprint, classes, .. } = decision;
-            let result = match (plan, proposal) {
-                (Some(plan), _) => match self.level(&plan) {
-                    Ok(level) => match self.hold(&plan).await {
-                        Ok(Holds::Now) => self.start(rule, plan, level).await,
-                        // What it was decided on may be another thing by now.
-                        Ok(Holds::Anew) => continue,
-                        Err(no) => match self.given_up(rule, no).await {
-                            Some(result) => result,
-                            None => return tell(&events, Event::Withdrawn { key }).await,
-                        },
-                    },
-                    Err(fault) => self.refuse("sandbox".to_owned(), Some(fault)).await,
-                },
-                (None, None) => self.refuse(rule, fault).await,
-                (None, Some(proposal)) => {
-                    let question = self.question(&proposal, fingerprint, classes, rule.clone());
-                    match self.consult(question).await {
-                        Ok(fingerprint) => {
-                            agreed = Some(fingerprint);
-                            continue;
-                        }
-                        Err(no) => match self.given_up(rule, no).await {
-                            Some(result) => result,
-                            None => return tell(&events, Event::Withdrawn { key }).await,
-                        },
+            let next = match (plan, proposal) {
+                (Some(plan), _) => match self.ready(&plan).await {
+                    Ok(Ready::Starts(level)) => return Some(self.start(rule, plan, level).await),
+                    Ok(Ready::Anew) => Ok(()),
+                    Ok(Ready::Weak(fault)) => {
+                        return Some(self.refuse("sandbox".to_owned(), Some(fault)).await);
                     }
+                    Err(no) => Err(no),
+                },
+                (None, None) => match self.nothing_to_ask().await {
+                    Ok(()) => return Some(self.refuse(rule, fault).await),
+                    Err(no) => Err(no),
+                },
+                (None, Some(mut proposal)) => {
+                    if agreed.is_some() {
+                        CHANGED.clone_into(&mut self.note);
+                    }
+                    let asked = self.ask_about(&mut proposal, fingerprint, classes, rule.clone());
+                    let consulted = match asked.await {
+                        Ok(question) => self.consult(question).await,
+                        Err(no) => Err(no),
+                    };
+                    consulted.map(|fingerprint| agreed = Some(fingerprint))
                 }
             };
-            return tell(&events, Event::Ended { key, result: result.map(Box::new) }).await;
+            if let Err(no) = next {
+                return self.given_up(rule, no).await;
+            }
         }
         let why = "what was agreed to changed again and again before it could start";
-        let refused = self.refuse(String::new(), Some(Fault::new(Code::ConsentNeeded, why))).await;
-        tell(&events, Event::Ended { key, result: refused.map(Box::new) }).await;
+        Some(self.refuse(String::new(), Some(Fault::new(Code::ConsentNeeded, why))).await)
+    }
+
+    /// What still has to be had before a plan can start: a slot, if it has none, enough of a sandbox, and its locks.
+    async fn ready(&mut self, plan: &ExecPlan) -> Result<Ready, No> {
+        self.nothing_to_ask().await?;
+        if self.slotless {
+            self.resume().await?;
+            return Ok(Ready::Anew);
+        }
+        let level = match self.level(plan) {
+            Ok(level) => level,
+            Err(fault) => return Ok(Ready::Weak(fault)),
+        };
+        Ok(match self.hold(plan).await? {
+            Holds::Now => Ready::Starts(level),
+            // What it was decided on may be another thing by now.
+            Holds::Anew => Ready::Anew,
+        })
+    }
+
+    /// The owner need not be asked any more what was asked before the restart.
+    async fn nothing_to_ask(&mut self) -> Result<(), No> {
+        match self.open.take() {
+            Some(open) => self.lapse(open).await,
+            None => Ok(()),
+        }
     }
 
     /// Somebody gave the task up while it waited: nothing ran.
@@ -195,6 +256,7 @@ impl Job {
             guard: keeper,
             sandbox,
             approval,
+            consent,
             ..
         } = self;
         let timeout_ms = plan.timeout_ms();
@@ -217,6 +279,7 @@ impl Job {
             approval,
         };
         let guard = journal.intent(draft).await?;
+        consent.forget(&key);
         tell(&self.events, Event::Intended { key, timeout_ms }).await;
         let (stop, events) = (self.stop, self.events);
         let surroundings = Surroundings { spool, mark, guard: keeper, sandbox, stop, events };

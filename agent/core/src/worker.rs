@@ -44,6 +44,8 @@ struct Run {
     stopping: bool,
     /// Waits for the owner, without a slot.
     asking: bool,
+    /// Goes on when the agent has been started again.
+    suspended: bool,
 }
 
 /// See the module.
@@ -93,6 +95,11 @@ impl Worker {
     /// Attempts under way.
     pub fn running(&self) -> impl Iterator<Item = &AttemptKey> {
         self.running.keys()
+    }
+
+    /// Attempts that the agent has something to do for before it can leave.
+    pub fn active(&self) -> impl Iterator<Item = &AttemptKey> {
+        self.running.iter().filter(|(_, run)| !run.suspended).map(|(key, _)| key)
     }
 
     /// No more offers are taken, for good.
@@ -159,6 +166,18 @@ impl Worker {
     pub fn asking(&mut self, key: &AttemptKey) {
         if let Some(run) = self.running.get_mut(key) {
             run.asking = true;
+        }
+    }
+
+    /// An attempt that waited for the owner when the agent ended waits on.
+    pub fn resumed(&mut self, key: &AttemptKey) {
+        self.running.insert(key.clone(), Run { asking: true, ..Run::default() });
+    }
+
+    /// It waits on when the agent has been started again; until then it is known, and nothing happens to it.
+    pub fn suspended(&mut self, key: &AttemptKey) {
+        if let Some(run) = self.running.get_mut(key) {
+            (run.asking, run.suspended) = (true, true);
         }
     }
 
@@ -285,6 +304,20 @@ mod tests {
         assert!(worker.agreed(&key("a")));
         assert_eq!(worker.slots_free(), 0);
         assert!(!worker.agreed(&key("c")));
+    }
+
+    #[test]
+    fn who_waits_for_the_owner_waits_on_across_the_end_of_the_agent() {
+        let mut worker = Worker::new(1);
+        worker.resumed(&key("a"));
+        assert_eq!((worker.slots_free(), worker.active().count()), (1, 1));
+        assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Known);
+        let known = OfferAnswer::Busy(BusyReason::KnownAttempt, None);
+        assert_eq!(claim(&mut worker, "a", 1), known);
+        worker.suspended(&key("a"));
+        assert_eq!((worker.running().count(), worker.active().count()), (1, 0));
+        // Nobody may think that it never started: its owner may still agree.
+        assert_eq!(worker.phase(&key("a"), Phase::Unknown), AttemptPhase::Known);
     }
 
     #[test]

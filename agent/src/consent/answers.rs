@@ -1,6 +1,6 @@
 //! What can be asked about questions and answers over the owner's socket, and what is said.
 
-use super::Consent;
+use super::{Consent, Noted};
 use crate::local::{refusal, say};
 use cortex_agent_core::consent::Scope;
 use cortex_agent_core::policy::Channel;
@@ -35,6 +35,16 @@ pub(crate) enum Act {
     Watch,
 }
 
+/// Whoever answered hears so when the answer is durable.
+async fn noted(id: u64, noted: Noted) -> Result<Value, Fault> {
+    let gone = |_| {
+        let message = format!("question {id} waits no longer: its attempt was just given up");
+        Fault::new(Code::ConsentNotFound, message)
+    };
+    noted.await.map_err(gone)?;
+    Ok(json!({"ok": true, "id": id}))
+}
+
 impl Consent {
     /// Does what somebody who may wants, and says what came of it.
     pub(crate) async fn serve(
@@ -44,7 +54,7 @@ impl Consent {
         write: &mut OwnedWriteHalf,
     ) -> std::io::Result<()> {
         if !matches!(act, Act::Watch) {
-            let said = self.act(act, by).unwrap_or_else(|fault| refusal(&fault));
+            let said = self.act(act, by).await.unwrap_or_else(|fault| refusal(&fault));
             return say(write, &said).await;
         }
         loop {
@@ -54,7 +64,7 @@ impl Consent {
         }
     }
 
-    fn act(&self, act: Act, by: &str) -> Result<Value, Fault> {
+    async fn act(&self, act: Act, by: &str) -> Result<Value, Fault> {
         match act {
             Act::List | Act::Watch => Ok(self.list()),
             Act::Show { id, all } => self.show(id, all),
@@ -69,13 +79,9 @@ impl Consent {
                         return Err(Fault::new(Code::ConsentBadAnswer, message));
                     }
                 };
-                self.allow(id, &code, scope, Channel::Socket, by)?;
-                Ok(json!({"ok": true, "id": id}))
+                noted(id, self.allow(id, &code, scope, Channel::Socket, by)?).await
             }
-            Act::Deny { id } => {
-                self.refuse(id, Channel::Socket, by)?;
-                Ok(json!({"ok": true, "id": id}))
-            }
+            Act::Deny { id } => noted(id, self.refuse(id, Channel::Socket, by)?).await,
             Act::Grants => Ok(self.grants()),
             Act::Revoke { id } => {
                 self.revoke(id)?;

@@ -3,11 +3,13 @@
 
 mod answers;
 mod client;
+mod kept;
 mod store;
 mod tty;
 
 pub(crate) use answers::Act;
 pub(crate) use client::ConsentCommand;
+pub(crate) use kept::Open;
 
 use crate::clock::unix_now;
 use cortex_agent_core::consent::{Asked, Desk, Question, Scope, Verdict};
@@ -15,7 +17,6 @@ use cortex_agent_core::policy::{Channel, ConsentRules, Fingerprint, Remember};
 use cortex_audit::record::Approval;
 use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -36,6 +37,8 @@ pub(crate) struct Consent {
 struct Inner {
     desk: Desk,
     answers: BTreeMap<AttemptKey, Asker>,
+    /// Attempts whose question is on the disk, with its number.
+    kept: BTreeMap<AttemptKey, u64>,
     /// Where the owner can be reached.
     open: BTreeSet<Channel>,
     /// The longest scope that the policy allows.
@@ -56,7 +59,18 @@ pub(crate) struct Settled {
     pub(crate) verdict: Verdict,
     /// Who said so; `None` when nobody did.
     pub(crate) by: Option<By>,
+    /// To be told when the answer is durable: whoever gave it is told only then.
+    pub(crate) noted: Option<oneshot::Sender<()>>,
 }
+
+impl Default for Settled {
+    fn default() -> Self {
+        Self { verdict: Verdict::TimedOut, by: None, noted: None }
+    }
+}
+
+/// Resolves when an answer is durable.
+type Noted = oneshot::Receiver<()>;
 
 /// An answer's author.
 #[derive(Debug)]
@@ -72,23 +86,20 @@ pub(crate) enum Standing {
     /// It was agreed to before, as the journal says.
     Agreed(Approval),
     /// It waits.
-    Waits {
-        /// Under this number.
-        id: u64,
-        answer: oneshot::Receiver<Settled>,
-    },
+    Waits(oneshot::Receiver<Settled>),
 }
 
 impl Consent {
     /// A desk on which nobody can answer yet: see [`Consent::open`].
     pub(crate) fn start(data_dir: &Path) -> Arc<Self> {
         let dir = data_dir.join(DIR);
-        if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir) {
+        if let Err(error) = store::make_dir(&dir) {
             tracing::warn!(%error, "answers are not remembered beyond the end of this agent");
         }
         let store = dir.join("grants.json");
         let consent = Arc::new(Self { inner: Mutex::default(), changed: Notify::new(), store });
-        consent.lock().desk.restore(store::load(&consent.store));
+        let (last, grants) = store::load(&consent.store);
+        consent.lock().desk.restore(last, grants);
         tokio::spawn(expire(Arc::clone(&consent)));
         if tty::start(&consent) {
             consent.open(Channel::Tty);
@@ -110,7 +121,7 @@ impl Consent {
         let mut inner = self.lock();
         let (grant, approval) = inner.desk.granted(question, unix_now().0)?;
         tracing::info!(attempt = %question.key, grant, "the owner agreed to this before");
-        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+        store::save(&self.store, &inner.desk);
         Some(approval)
     }
 
@@ -118,7 +129,7 @@ impl Consent {
     pub(crate) fn approved(&self, fingerprint: Fingerprint, approval: &Approval) {
         let mut inner = self.lock();
         inner.desk.approve(fingerprint, approval);
-        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+        store::save(&self.store, &inner.desk);
     }
 
     /// Whether the owner can be asked at all.
@@ -138,24 +149,37 @@ impl Consent {
         }))
     }
 
-    /// Asks the owner.
+    /// The number of the next question, never given before, and what must be typed to agree to it.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub(crate) fn draw(&self, question: &Question) -> Result<(u64, Option<String>), Fault> {
+        let unavailable =
+            |err: std::io::Error| Fault::new(Code::ConsentUnavailable, err.to_string());
+        let random = u32::from_be_bytes(store::random::<4>().map_err(unavailable)?);
+        let mut inner = self.lock();
+        let drawn = inner.desk.draw(question, random);
+        store::save(&self.store, &inner.desk);
+        Ok(drawn)
+    }
+
+    /// Asks the owner, now or again.
     ///
     /// # Errors
     /// There is no way to ask, or too many wait.
     pub(crate) fn ask(
         &self,
         question: Question,
+        (id, code, asked_ms): (u64, Option<String>, u64),
         rules: Option<&ConsentRules>,
     ) -> Result<Standing, Fault> {
         let unavailable = |why: &str| Fault::new(Code::ConsentUnavailable, why);
         self.can_ask(rules)?;
         let rules = rules.ok_or_else(|| unavailable("the policy knows no consent"))?;
-        let random =
-            u32::from_be_bytes(store::random::<4>().map_err(|err| unavailable(&err.to_string()))?);
         let (key, rule) = (question.key.clone(), question.rule.clone());
         let mut inner = self.lock();
         inner.most = rules.remember;
-        let standing = match inner.desk.ask(question, random, unix_now().0)? {
+        let standing = match inner.desk.ask(id, question, code, unix_now().0, asked_ms)? {
             Asked::Granted(id) => {
                 let grant = inner.desk.grants().find(|(other, _)| *other == id);
                 let approval = grant.and_then(|(_, grant)| grant.approval.clone());
@@ -166,7 +190,7 @@ impl Consent {
                 let channels = rules.channels.clone();
                 inner.answers.insert(key.clone(), Asker { answer, channels });
                 tracing::info!(attempt = %key, id, rule, "waits for the owner: cortex-agent consent show {id}");
-                Standing::Waits { id, answer: receiver }
+                Standing::Waits(receiver)
             }
         };
         drop(inner);
@@ -183,13 +207,20 @@ impl Consent {
         self.changed.notify_waiters();
     }
 
-    fn settle(&self, inner: &mut Inner, (key, verdict): (AttemptKey, Verdict), by: Option<By>) {
+    /// Tells the attempt. What is returned resolves when the answer is durable; it fails when the attempt has just been given up.
+    fn settle(
+        &self,
+        inner: &mut Inner,
+        (key, verdict): (AttemptKey, Verdict),
+        by: Option<By>,
+    ) -> Noted {
         tracing::info!(attempt = %key, verdict = ?verdict, by = ?by, "the question is answered");
+        let (noted, durable) = oneshot::channel();
         if let Some(asker) = inner.answers.remove(&key) {
-            // It fails when the attempt has just been cancelled.
-            asker.answer.send(Settled { verdict, by }).ok();
+            asker.answer.send(Settled { verdict, by, noted: Some(noted) }).ok();
         }
         self.changed.notify_waiters();
+        durable
     }
 
     fn allow(
@@ -199,29 +230,27 @@ impl Consent {
         scope: Scope,
         channel: Channel,
         by: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<Noted, Fault> {
         let mut inner = self.lock();
         inner.may_answer(id, channel)?;
         let most = inner.most;
         let answered = inner.desk.allow(id, code, scope, most, unix_now().0)?;
         let by = By { who: by.to_owned(), channel, scope };
-        self.settle(&mut inner, answered, Some(by));
-        Ok(())
+        Ok(self.settle(&mut inner, answered, Some(by)))
     }
 
-    fn refuse(&self, id: u64, channel: Channel, by: &str) -> Result<(), Fault> {
+    fn refuse(&self, id: u64, channel: Channel, by: &str) -> Result<Noted, Fault> {
         let mut inner = self.lock();
         inner.may_answer(id, channel)?;
         let answered = inner.desk.refuse(id)?;
         let by = By { who: by.to_owned(), channel, scope: Scope::Once };
-        self.settle(&mut inner, answered, Some(by));
-        Ok(())
+        Ok(self.settle(&mut inner, answered, Some(by)))
     }
 
     fn revoke(&self, id: u64) -> Result<(), Fault> {
         let mut inner = self.lock();
         inner.desk.revoke(id)?;
-        store::save(&self.store, inner.desk.grants().map(|(_, grant)| grant));
+        store::save(&self.store, &inner.desk);
         Ok(())
     }
 }
@@ -249,7 +278,7 @@ async fn expire(consent: Arc<Consent>) {
         let next = {
             let mut inner = consent.lock();
             for over in inner.desk.expired(now) {
-                consent.settle(&mut inner, over, None);
+                drop(consent.settle(&mut inner, over, None));
             }
             inner.desk.next_timeout()
         };

@@ -1,12 +1,12 @@
 //! What outlives the agent: answers that are remembered until a time. A file of the owner's; one that cannot be read holds none.
 
-use cortex_agent_core::consent::Grant;
+use cortex_agent_core::consent::{Desk, Grant};
 use cortex_agent_core::policy::Fingerprint;
 use cortex_audit::Leaf;
 use cortex_audit::record::Approval;
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Answers of version 1 did not say where they stand in the journal, and count for nothing.
@@ -17,6 +17,9 @@ const VERSION: u32 = 2;
 struct File {
     version: u32,
     grants: Vec<Stored>,
+    /// The highest number that was ever given to a question or an answer.
+    #[serde(default)]
+    last: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -31,6 +34,11 @@ struct Stored {
     leaf: String,
 }
 
+/// Makes a directory that is the owner's alone.
+pub(super) fn make_dir(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// Random bytes of the kernel.
 pub(super) fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
@@ -38,14 +46,16 @@ pub(super) fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// What is remembered from before.
-pub(super) fn load(path: &Path) -> Vec<Grant> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+/// The highest number, and what is remembered from before.
+pub(super) fn load(path: &Path) -> (u64, Vec<Grant>) {
+    let Ok(text) = std::fs::read_to_string(path) else { return (0, Vec::new()) };
     match serde_json::from_str::<File>(&text) {
-        Ok(file) if file.version == VERSION => file.grants.into_iter().filter_map(grant).collect(),
+        Ok(file) if file.version == VERSION => {
+            (file.last, file.grants.into_iter().filter_map(grant).collect())
+        }
         Ok(_) | Err(_) => {
             tracing::warn!(file = %path.display(), "remembered answers cannot be read; none counts");
-            Vec::new()
+            (0, Vec::new())
         }
     }
 }
@@ -65,8 +75,8 @@ fn grant(stored: Stored) -> Option<Grant> {
 }
 
 /// Replaces the file. Answers without a time of their own end with the agent and are left out.
-pub(super) fn save<'a>(path: &Path, grants: impl Iterator<Item = &'a Grant>) {
-    let stored = grants.filter_map(|grant| {
+pub(super) fn save(path: &Path, desk: &Desk) {
+    let stored = desk.grants().filter_map(|(_, grant)| {
         let Grant { fingerprint, task, until_ms, used, title, approval } = grant;
         let approval = approval.as_ref()?;
         let (task, title) = (task.clone(), title.clone());
@@ -80,17 +90,25 @@ pub(super) fn save<'a>(path: &Path, grants: impl Iterator<Item = &'a Grant>) {
             leaf: approval.leaf.to_string(),
         })
     });
-    let file = File { version: VERSION, grants: stored.collect() };
+    let file = File { version: VERSION, grants: stored.collect(), last: desk.last() };
     if let Err(error) = write(path, &file) {
         tracing::warn!(%error, "an answer will not be remembered beyond the end of this agent");
     }
 }
 
-fn write(path: &Path, file: &File) -> std::io::Result<()> {
+/// Replaces a file of the owner's, durably.
+pub(super) fn write(path: &Path, file: &impl Serialize) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     out.write_all(serde_json::to_string(file)?.as_bytes())?;
     out.sync_all()?;
-    std::fs::rename(new, path)
+    std::fs::rename(new, path)?;
+    sync_parent(path)
+}
+
+/// Makes the names in the directory of a file durable.
+pub(super) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(dir)?.sync_all()
 }

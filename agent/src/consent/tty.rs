@@ -89,8 +89,11 @@ impl Terminal {
                 consent.refuse(id, Channel::Tty, "the terminal")
             };
             let said = match done {
-                Ok(()) if agreed => "agreed\n".to_owned(),
-                Ok(()) => "refused\n".to_owned(),
+                Ok(noted) => match noted.await {
+                    Ok(()) if agreed => "agreed\n".to_owned(),
+                    Ok(()) => "refused\n".to_owned(),
+                    Err(_) => "it waits no longer\n".to_owned(),
+                },
                 Err(fault) => format!("{fault}\n"),
             };
             self.write(&said).await?;

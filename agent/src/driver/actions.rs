@@ -102,12 +102,18 @@ impl Driver {
             Event::Answered { report } => self.consent_said(*report),
             Event::Waiting { key } => self.worker.asking(&key),
             Event::Agreed { key, resume } => self.resuming.push_back((key, resume)),
+            Event::Suspended { key } => {
+                self.worker.suspended(&key);
+                self.stops.remove(&key);
+            }
             Event::Withdrawn { key } => {
                 self.worker.ended(&key);
                 self.stops.remove(&key);
             }
             Event::Output { key, end } => self.end.output_available(&key, end),
             Event::Ended { key, result } => {
+                // Before anybody can be told that it never started.
+                self.consent.forget(&key);
                 self.worker.ended(&key);
                 self.stops.remove(&key);
                 match result {
@@ -178,6 +184,17 @@ impl Driver {
                 tracing::error!(%error, "the policy could not be recorded");
             }
         });
+    }
+
+    /// Who waits for the owner waits on when the agent has been started again, and keeps nobody.
+    pub(super) fn suspend(&mut self) {
+        let kept = self.worker.running().filter(|key| self.consent.keeps(key));
+        let kept: Vec<AttemptKey> = kept.cloned().collect();
+        for key in &kept {
+            if self.worker.stop(key) {
+                self.stop(key, Stop::Shutdown);
+            }
+        }
     }
 
     /// Ends everything that runs, and names it.

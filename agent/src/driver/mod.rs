@@ -88,6 +88,10 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     tracing::info!(node, session = started.session, server = config.server, "agent started");
     let mut driver = Driver::new(config, started, policy, probed);
     driver.listen();
+    if !driver.started.closed {
+        let waiting = driver.consent.reopen(&driver.started.journal).await;
+        driver.reopen(waiting.map_err(|err| err.to_fault())?);
+    }
     driver.serve(stop).await;
     driver.close().await;
     driver.farewell()
@@ -230,7 +234,7 @@ impl Driver {
         loop {
             self.resume();
             self.settle();
-            let done = self.worker.running().next().is_none() && self.all_heard();
+            let done = self.worker.active().next().is_none() && self.all_heard();
             let late = leaving.until().is_some_and(|until| Instant::now() >= until);
             match leaving {
                 Leaving::Draining(_) if late && !done => leaving = self.interrupt(),
@@ -421,6 +425,7 @@ impl Driver {
         let running = self.worker.running().count();
         tracing::info!(running, "the agent is leaving");
         self.worker.leave();
+        self.suspend();
         self.end.leaving("the agent is shutting down");
         Leaving::Draining(Instant::now() + Duration::from_secs(self.config.stop_grace_secs))
     }
@@ -435,7 +440,7 @@ impl Driver {
         if self.started.closed {
             return;
         }
-        let clean = self.worker.running().next().is_none();
+        let clean = self.worker.active().next().is_none();
         let closed = self.started.journal.session_close(&self.started.session, clean).await;
         if let Err(error) = closed {
             tracing::warn!(%error, "the end of the session could not be recorded");

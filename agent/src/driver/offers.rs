@@ -2,6 +2,7 @@
 
 use super::Driver;
 use crate::attempt::Job;
+use crate::consent::Open;
 use crate::exec::Stop;
 use crate::facts::Scene;
 use crate::start::key;
@@ -111,6 +112,35 @@ impl Driver {
             tracing::warn!(%attempt, "a Go without a claim is ignored");
             return;
         };
+        self.begin(attempt, parsed, (go.fence, &go.audit_floor), None);
+    }
+
+    /// Attempts that waited for the owner when the last agent ended wait on. Call it before the first hello, when the owner can
+    /// be heard.
+    pub(super) fn reopen(&mut self, waiting: Vec<(Offer, Open)>) {
+        for (mut offer, open) in waiting {
+            let key = open.asked.key.clone();
+            match Parsed::read(&mut offer) {
+                Ok(parsed) => {
+                    self.worker.resumed(&key);
+                    self.begin(&key, parsed, (offer.fence, &offer.audit_floor), Some(open));
+                }
+                // It never started: the node says so, and it is offered again.
+                Err(error) => {
+                    tracing::warn!(%error, attempt = %key, "what waited for the owner cannot be read any more");
+                    self.consent.forget(&key);
+                }
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        attempt: &AttemptKey,
+        parsed: Parsed,
+        (fence, floor): (u64, &str),
+        open: Option<Open>,
+    ) {
         let Parsed { spec, actor, timeout_ms, output_limit, deadline_ms } = parsed;
         // A policy that broke since the claim allows nothing.
         let policy = self.policy().unwrap_or_else(|_| Arc::new(Policy::nothing()));
@@ -119,15 +149,19 @@ impl Driver {
         self.stops.insert(attempt.clone(), sender);
         let job = Job {
             key: attempt.clone(),
-            fence: go.fence,
+            fence,
             actor,
-            floor: crate::journal::read_floor(&go.audit_floor),
+            floor: crate::journal::read_floor(floor),
+            floor_text: floor.to_owned(),
             action: spec.action,
             timeout_ms,
             output_limit,
             policy,
             scene,
             consent: Arc::clone(&self.consent),
+            slotless: open.is_some(),
+            note: open.as_ref().map(|open| open.note.clone()).unwrap_or_default(),
+            open,
             deadline_ms,
             journal: self.started.journal.clone(),
             spool: self.own(attempt, output_limit),

@@ -7,10 +7,13 @@ use super::group::WriteError;
 use super::{Journal, salt};
 use cortex_audit::leaf::hex;
 use cortex_audit::record::{Approval, ConsentAnswered, ConsentAsked, PolicyLoaded};
-use cortex_audit::stamp::rfc3339;
-use cortex_audit::{Leaf, Value};
+use cortex_audit::stamp::{parse_rfc3339, rfc3339};
+use cortex_audit::{Envelope, Leaf, Value};
 use cortex_model::{Actor, AttemptKey};
 use sha2::{Digest, Sha256};
+
+/// Records that are read at a time.
+const PAGE: usize = 1_024;
 
 /// A question to the owner that is about to be shown.
 #[derive(Clone, Debug)]
@@ -82,7 +85,27 @@ pub struct AnswerDraft {
     pub expires_ms: Option<u64>,
 }
 
+/// An answer as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Id of the question.
+    pub ask: String,
+    /// What was said.
+    pub answer: Answer,
+    /// What it covers.
+    pub scope: Option<String>,
+    /// Until when it holds, Unix milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Where it stands.
+    pub approval: Approval,
+}
+
 impl Answer {
+    fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Allow, Self::Deny, Self::Expired, Self::Withdrawn];
+        all.into_iter().find(|answer| answer.word() == word)
+    }
+
     /// The journal's word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -163,6 +186,41 @@ impl Journal {
         let (seq, leaf) = self.record(record, Vec::new()).await?;
         Ok(Approval { seq, leaf })
     }
+
+    /// Answers to questions, from record `from` on: what of a question is left when an agent died is known from here alone.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn answers_since(&self, from: u64) -> Result<Vec<Given>, JournalError> {
+        let (mut seq, mut given) = (from, Vec::new());
+        loop {
+            let bodies = self.records(seq, PAGE).await?;
+            if bodies.is_empty() {
+                return Ok(given);
+            }
+            for body in bodies {
+                given.extend(given_in(seq, &body));
+                seq += 1;
+            }
+        }
+    }
+}
+
+/// The answer that a record is, if it is one.
+fn given_in(seq: u64, body: &[u8]) -> Option<Given> {
+    let envelope = Envelope::parse(body).ok()?;
+    if envelope.kind != cortex_audit::entry::kind::CONSENT_ANSWERED {
+        return None;
+    }
+    let ConsentAnswered { ask, answer, scope, expires, .. } =
+        ConsentAnswered::read(&envelope.data).ok()?;
+    Some(Given {
+        ask,
+        answer: Answer::parse(&answer)?,
+        scope,
+        expires_ms: expires.and_then(|time| parse_rfc3339(&time)).map(|us| us / 1_000),
+        approval: Approval { seq, leaf: Leaf::of(body) },
+    })
 }
 
 fn time(unix_ms: u64) -> String {

@@ -33,7 +33,7 @@ mod verify;
 mod walk;
 mod writer;
 
-pub use consent::{Answer, AnswerDraft, AskDraft, Asked};
+pub use consent::{Answer, AnswerDraft, AskDraft, Asked, Given};
 pub use draft::{IntentDraft, RefusalDraft};
 pub use error::{JournalError, OpenError};
 pub use evidence::keep_evidence;

@@ -4,7 +4,7 @@
 mod ends;
 
 use crate::support::run::Ended;
-use crate::support::server::write_policy_text;
+use crate::support::server::{kill_all, write_policy_text};
 use crate::support::{Server, text, wait};
 use serde_json::Value;
 use std::fs;
@@ -220,23 +220,33 @@ fn a_question_is_seen_by_whoever_asked_and_outlives_the_server() {
 
 #[test]
 fn a_question_outlives_the_agent_and_a_no_is_said_to_be_one() {
-    let owned = Owned::start(&[]);
+    let mut owned = Owned::start(&[]);
     let id = owned.server.submit(&[], &["touch", "made"]);
     let first = owned.question();
-    owned.owner(&["consent", "show", &first.to_string()]).ok();
+    let show = ["consent", "show", "--json", &first.to_string()].map(str::to_owned);
+    let show = show.each_ref().map(String::as_str);
+    let before = owned.owner(&show).ok().json();
     owned.server.kill_agent();
-    // Nothing had started: it is offered again, and the owner asked again.
-    wait::until("the second attempt to ask", || {
-        let task = owned.server.task(&id);
-        (task["attempt"] == 2 && !task["consent"].is_null()).then_some(())
-    });
-    let again = owned.question().to_string();
-    owned.owner(&["consent", "deny", &again]).ok();
+    // The same attempt waits on, with the same question.
+    assert_eq!(owned.question(), first);
+    assert_eq!(owned.owner(&show).ok().json(), before);
+    // The agent and its server at once.
+    let agents = owned.server.agent_pids();
+    owned.server.kill_up();
+    kill_all(&agents);
+    owned.server.up();
+    assert_eq!(owned.question(), first);
+    assert_eq!(owned.owner(&show).ok().json(), before);
+    let task = owned.server.task(&id);
+    assert_eq!((&task["attempt"], &task["consent"]["question"]), (&1.into(), &first.into()));
+    owned.owner(&["consent", "deny", &first.to_string()]).ok();
     let task = owned.server.until_state(&id, &["denied"]);
     assert_eq!(task["outcome"]["ending"]["error"]["code"], "CX-1202");
     assert!(!owned.root.join("made").exists());
     let history = owned.server.cortex(&["task", "history", &id]).ok();
-    history.says(&["waits for the owner of", "refused", "not started"]);
+    history.says(&["waits for the owner of", "refused"]);
+    let events = owned.server.events(&id);
+    assert_eq!(events, ["Submitted", "Started", "ConsentAsked", "ConsentAnswered", "Finished"]);
 }
 
 #[test]

@@ -135,11 +135,28 @@ pub struct Desk {
 const CODE: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 impl Desk {
-    /// Asks, or finds that it was answered. `random` makes the code of something destructive.
+    /// The number of the next question, and what its owner must type if it is about something destructive, made of `random`.
+    pub fn draw(&mut self, question: &Question, random: u32) -> (u64, Option<String>) {
+        let code = question.classes.contains(&Class::Destructive).then(|| {
+            let letter = |shift: u32| char::from(CODE[((random >> shift) & 31) as usize]);
+            [0, 5, 10, 15].map(letter).into_iter().collect()
+        });
+        self.last += 1;
+        (self.last, code)
+    }
+
+    /// Asks under a number that was drawn, also before the agent was started, or finds that it was answered.
     ///
     /// # Errors
     /// Too many wait.
-    pub fn ask(&mut self, question: Question, random: u32, now_ms: u64) -> Result<Asked, Fault> {
+    pub fn ask(
+        &mut self,
+        id: u64,
+        question: Question,
+        code: Option<String>,
+        now_ms: u64,
+        asked_ms: u64,
+    ) -> Result<Asked, Fault> {
         if let Some((id, _)) = self.granted(&question, now_ms) {
             return Ok(Asked::Granted(id));
         }
@@ -148,13 +165,9 @@ impl Desk {
                 format!("{CONSENT_QUEUE_MAX} questions wait for the node's owner already");
             return Err(Fault::new(Code::ConsentQueueFull, message));
         }
-        let code = question.classes.contains(&Class::Destructive).then(|| {
-            let letter = |shift: u32| char::from(CODE[((random >> shift) & 31) as usize]);
-            [0, 5, 10, 15].map(letter).into_iter().collect()
-        });
-        self.last += 1;
-        self.waiting.insert(self.last, Waiting { question, asked_ms: now_ms, code, seen: 0 });
-        Ok(Asked::Waits(self.last))
+        self.last = self.last.max(id);
+        self.waiting.insert(id, Waiting { question, asked_ms, code, seen: 0 });
+        Ok(Asked::Waits(id))
     }
 
     /// A remembered answer to exactly this, with its number. It is counted.
@@ -322,8 +335,16 @@ impl Desk {
         self.grants.remove(&id).map(drop).ok_or_else(gone)
     }
 
-    /// Puts back what was remembered beyond the end of an agent: answers with a time of their own.
-    pub fn restore(&mut self, grants: impl IntoIterator<Item = Grant>) {
+    /// The highest number that a question or an answer ever had.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Puts back what was remembered beyond the end of an agent: answers with a time of their own. No number up to `last` is given
+    /// again, so that an answer never meets another question than the one that was looked at.
+    pub fn restore(&mut self, last: u64, grants: impl IntoIterator<Item = Grant>) {
+        self.last = self.last.max(last);
         for grant in
             grants.into_iter().take(CONSENT_GRANTS_MAX).filter(|grant| grant.until_ms.is_some())
         {

@@ -24,8 +24,14 @@ fn approval() -> Approval {
     Approval { seq: 7, leaf: cortex_audit::Leaf::of(b"x") }
 }
 
+/// Asks now, under the next number.
+fn ask(desk: &mut Desk, question: Question, now_ms: u64) -> Result<Asked, Fault> {
+    let (id, code) = desk.draw(&question, 7);
+    desk.ask(id, question, code, now_ms, now_ms)
+}
+
 fn waits(desk: &mut Desk, question: Question) -> u64 {
-    match desk.ask(question, 7, 0).unwrap() {
+    match ask(desk, question, 0).unwrap() {
         Asked::Waits(id) => id,
         Asked::Granted(id) => panic!("granted by {id}"),
     }
@@ -91,10 +97,10 @@ fn the_queue_is_short_so_that_it_is_read() {
     for number in 0..CONSENT_QUEUE_MAX {
         waits(&mut desk, question(&format!("t{number}"), 1, &[]));
     }
-    let refused = desk.ask(question("more", 1, &[]), 0, 0).unwrap_err();
+    let refused = ask(&mut desk, question("more", 1, &[]), 0).unwrap_err();
     assert_eq!(refused.code, Code::ConsentQueueFull);
     desk.withdraw(&key("t3"));
-    assert!(desk.ask(question("more", 1, &[]), 0, 0).is_ok());
+    assert!(ask(&mut desk, question("more", 1, &[]), 0).is_ok());
 }
 
 #[test]
@@ -117,12 +123,12 @@ fn a_remembered_answer_counts_for_exactly_the_same_and_no_longer_than_it_may() {
     desk.allow(id, "", Scope::Until(50), Remember::Until, 5).unwrap();
     assert_eq!(desk.granted(&question("b", 1, &[]), 49), None, "the journal does not have it yet");
     desk.approve(Fingerprint([1; 32]), &approval());
-    assert!(matches!(desk.ask(question("b", 1, &[]), 0, 49), Ok(Asked::Granted(_))));
+    assert!(matches!(ask(&mut desk, question("b", 1, &[]), 49), Ok(Asked::Granted(_))));
     // One thing is different: another fingerprint.
-    assert!(matches!(desk.ask(question("b", 2, &[]), 0, 49), Ok(Asked::Waits(_))));
+    assert!(matches!(ask(&mut desk, question("b", 2, &[]), 49), Ok(Asked::Waits(_))));
     let (grant, used) = desk.grants().map(|(id, grant)| (id, grant.used)).next().unwrap();
     assert_eq!(used, 1);
-    assert!(matches!(desk.ask(question("c", 1, &[]), 0, 50), Ok(Asked::Waits(_))));
+    assert!(matches!(ask(&mut desk, question("c", 1, &[]), 50), Ok(Asked::Waits(_))));
     assert_eq!(desk.revoke(grant).unwrap_err().code, Code::ConsentNotFound);
 }
 
@@ -133,10 +139,10 @@ fn an_answer_for_a_task_counts_for_that_task_and_can_be_taken_back() {
     desk.look(id, true).unwrap();
     desk.allow(id, "", Scope::Task, Remember::Task, 5).unwrap();
     desk.approve(Fingerprint([1; 32]), &approval());
-    assert!(matches!(desk.ask(question("b", 1, &[]), 0, 6), Ok(Asked::Waits(_))));
-    let Ok(Asked::Granted(grant)) = desk.ask(question("a", 1, &[]), 0, 6) else { panic!() };
+    assert!(matches!(ask(&mut desk, question("b", 1, &[]), 6), Ok(Asked::Waits(_))));
+    let Ok(Asked::Granted(grant)) = ask(&mut desk, question("a", 1, &[]), 6) else { panic!() };
     desk.revoke(grant).unwrap();
-    assert!(matches!(desk.ask(question("a", 1, &[]), 0, 6), Ok(Asked::Waits(_))));
+    assert!(matches!(ask(&mut desk, question("a", 1, &[]), 6), Ok(Asked::Waits(_))));
 }
 
 #[test]
@@ -159,8 +165,27 @@ fn only_answers_with_a_time_of_their_own_outlive_the_agent() {
         title: String::new(),
         approval: Some(approval()),
     };
-    desk.restore([grant(None), grant(Some(100))]);
+    desk.restore(7, [grant(None), grant(Some(100))]);
     assert_eq!(desk.grants().count(), 1);
+}
+
+#[test]
+fn a_question_waits_on_under_its_number_and_no_number_is_given_twice() {
+    let mut desk = Desk::default();
+    desk.restore(7, []);
+    let asked = desk.ask(5, question("a", 1, &[]), Some("K7QX".to_owned()), 90, 3);
+    assert_eq!(asked.unwrap(), Asked::Waits(5));
+    let (id, waiting) = desk.waiting().next().unwrap();
+    assert_eq!((id, waiting.asked_ms, waiting.code.as_deref()), (5, 3, Some("K7QX")));
+    // It has to be looked at again.
+    assert_eq!(
+        code(desk.allow(5, "K7QX", Scope::Once, Remember::Until, 9)),
+        Code::ConsentBadAnswer
+    );
+    desk.look(5, true).unwrap();
+    assert!(desk.allow(5, "K7QX", Scope::Once, Remember::Until, 9).is_ok());
+    assert_eq!(waits(&mut desk, question("b", 1, &[])), 8);
+    assert_eq!(desk.last(), 8);
 }
 
 #[test]

@@ -5,8 +5,10 @@
     reason = "a test ends where something else comes than it waits for"
 )]
 
-#[path = "support/attacks.rs"]
+#[path = "../support/attacks.rs"]
 mod attacks;
+mod restart;
+#[path = "../support/mod.rs"]
 mod support;
 
 use cortex_model::proto::agent_frame::Body as Up;
@@ -150,7 +152,7 @@ async fn a_policy_that_changed_while_the_owner_thought_is_asked_about_again() {
 }
 
 #[tokio::test]
-async fn a_cancel_ends_the_question_and_a_dead_agent_leaves_nothing_started() {
+async fn a_cancel_ends_the_question() {
     let (node, root) = owned();
     let mut gateway = Gateway::start().await;
     let agent = node.start(&gateway);
@@ -168,15 +170,6 @@ async fn a_cancel_ends_the_question_and_a_dead_agent_leaves_nothing_started() {
     let report = connection.outcome().await;
     assert!(matches!(ending(&report), ending::Kind::Cancelled(_)));
     assert_eq!(json(&owner(&node, &["list"]))["waiting"], serde_json::json!([]));
-    connection.dispatch("t2", 2, shell(&["touch", "made"])).await;
-    question(&node).await;
-    kill(agent).await;
-    // The journal knows nothing of it: it is offered again, and asked again.
-    let agent = node.start(&gateway);
-    let mut connection = gateway.welcome().await;
-    // Nobody acknowledged how the first one ended.
-    assert!(matches!(ending(&connection.outcome().await), ending::Kind::Cancelled(_)));
-    assert_eq!(connection.query("t2").await.phase(), AttemptPhase::Unknown);
     assert!(!root.path().join("made").exists());
     kill(agent).await;
 }
