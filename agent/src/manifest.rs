@@ -53,6 +53,7 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
         labels: labels.clone(),
         kernel: uname.release().to_string_lossy().into_owned(),
         unable: None,
+        narrowed: None,
     }
 }
 

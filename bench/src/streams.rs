@@ -190,6 +190,7 @@ fn hello(n: usize) -> HelloState {
             labels: [("team".to_owned(), "red".to_owned())].into(),
             kernel: "6.12.0".into(),
             unable: None,
+            narrowed: None,
         },
         journal: JournalHead { size: 1, leaf: "00".repeat(32) },
         attempts: Vec::new(),

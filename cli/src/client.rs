@@ -250,6 +250,7 @@ calls! { access:
     reject_node(RejectNodeRequest) -> RejectNodeResponse;
     quarantine_node(QuarantineNodeRequest) -> QuarantineNodeResponse;
     revoke_node(RevokeNodeRequest) -> RevokeNodeResponse;
+    narrow_node(NarrowNodeRequest) -> NarrowNodeResponse;
 }
 
 calls! { rpc:

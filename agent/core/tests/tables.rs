@@ -6,12 +6,14 @@
 
 mod machine;
 
-use cortex_agent_core::policy::{Decision, Policy, Request, decide};
+use cortex_agent_core::plan::{Level, NetMode, Operation, ProcessPlan};
+use cortex_agent_core::policy::{Decision, Narrowing, Policy, Request, decide, narrow};
 use cortex_model::task::ShellAction;
 use cortex_model::{
     Action, AttemptKey, FileAction, FileOp, TaskId, TaskKey, Workspace, proto as pb,
 };
 use machine::World;
+use proptest::prelude::*;
 
 fn key() -> AttemptKey {
     let task = TaskId::parse("t").unwrap();
@@ -243,5 +245,103 @@ fn what_is_hidden_does_not_cover_the_tasks_own_directory() {
             assert_eq!(covers, None, "{text}: {open:?}");
         }
         assert!(view.deny.iter().any(|hidden| hidden.ends_with("etc/shadow")), "{view:?}");
+    }
+}
+
+/// What would run, or what the owner is asked about.
+fn process(decision: &Decision) -> Option<&ProcessPlan> {
+    match (&decision.plan, &decision.proposal) {
+        (Some(plan), _) => match plan.operation() {
+            Operation::Process(process) => Some(process),
+            Operation::Echo(_) => None,
+        },
+        (None, Some(proposal)) => Some(&proposal.process),
+        (None, None) => None,
+    }
+}
+
+/// No right more, no limit wider.
+fn within(narrowed: &ProcessPlan, own: &ProcessPlan) -> bool {
+    let least = |a: Option<u64>, b: Option<u64>| b.is_none_or(|b| a.is_some_and(|a| a <= b));
+    let (a, b) = (&narrowed.limits, &own.limits);
+    let limits = least(a.cpu_percent.map(u64::from), b.cpu_percent.map(u64::from))
+        && least(a.memory, b.memory)
+        && least(a.pids.map(u64::from), b.pids.map(u64::from))
+        && least(a.file_size, b.file_size)
+        && (a.wall_ms <= b.wall_ms && a.output <= b.output && a.enforce == b.enforce);
+    let same = ProcessPlan {
+        net: own.net.clone(),
+        limits: own.limits,
+        view: cortex_agent_core::plan::FsView {
+            read_only: own.view.read_only,
+            ..narrowed.view.clone()
+        },
+        ..narrowed.clone()
+    };
+    limits
+        && (narrowed.net == own.net || narrowed.net == NetMode::None)
+        && narrowed.view.read_only >= own.view.read_only
+        && same == *own
+}
+
+/// A line of what a server might send, hostile ones among them.
+fn wish() -> impl Strategy<Value = String> {
+    let programs = "git|cargo|rm|sh|bash|ls|cat|env|curl|npm|echo|[*]|/bin/sh|mv|python3";
+    prop_oneof![
+        proptest::collection::vec(programs, 0..4).prop_map(|names| format!("deny = {names:?}")),
+        Just("network = \"none\"".to_owned()),
+        Just("network = \"full\"".to_owned()),
+        Just("effect = \"ask\"".to_owned()),
+        Just("effect = \"allow\"".to_owned()),
+        Just("fs = \"read-only\"".to_owned()),
+        Just("fs = \"read-write\"".to_owned()),
+        Just("strict = \"off\"".to_owned()),
+        Just("opaque_shell = \"ask\"".to_owned()),
+        Just("default = \"ask\"".to_owned()),
+        Just("paths = { roots = [\"/\"], deny = [], protect = [] }".to_owned()),
+        Just("rule = [{ id = \"x\", program = \"rm\", args = \"any\", effect = \"allow\" }]".to_owned()),
+        Just("files = { read = \"allow\", write = \"allow\" }".to_owned()),
+        Just("sandbox = { allow_none = true }".to_owned()),
+        (0_u32..500, 0_u64..2_000, 0_u32..9).prop_map(|(cpu, wall, pids)| format!(
+            "limits.task = {{ cpu = \"{cpu}%\", wall = \"{wall}ms\", pids = {pids}, memory = \"{pids}GiB\", output = \"{wall}B\" }}"
+        )),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_server_only_ever_takes_away(
+        wishes in proptest::collection::vec(wish(), 0..5),
+        table in 0_usize..6,
+        line in any::<prop::sample::Index>(),
+        level in 0_u8..3,
+        root in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        world.level = [Level::Full, Level::Landlock, Level::None][level as usize];
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
+        let names = ["git.txt", "scripts.txt", "opaque.txt", "programs.txt", "paths.txt", "files.txt"];
+        let lines = std::fs::read_to_string(folder.join(names[table])).unwrap();
+        let lines: Vec<&str> = lines.lines().filter(|line| line.contains(" | ")).collect();
+        let (_, text) = line.get(&lines).split_once(" | ").unwrap();
+        let own = std::fs::read_to_string(folder.join("laptop.toml")).unwrap();
+        let own = if root { own } else { own.replace("strict = \"destructive\"", "strict = \"all\"") };
+        let own = world.policy(&own).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        let wishes = wishes.into_iter().filter(|wish| seen.insert(wish.split(' ').next().unwrap().to_owned()));
+        let sent = wishes.fold("version = 1\n".to_owned(), |text, wish| text + &wish + "\n");
+        let narrowing = Narrowing::read(&sent).unwrap().narrowing;
+        let narrowed = narrow(&own, &narrowing);
+        let decide = |policy: &Policy| {
+            let (action, cwd) = request(text);
+            run(&world, policy, action, &cwd)
+        };
+        let (before, after) = (decide(&own), decide(&narrowed));
+        prop_assert!(after.effect >= before.effect, "{sent}{text}: {before:?} {after:?}");
+        if let Some(after) = process(&after) {
+            prop_assert!(within(after, process(&before).unwrap()), "{sent}{text}");
+        }
+        prop_assert_eq!(narrowed.digest() == own.digest(), narrowing.is_empty());
     }
 }

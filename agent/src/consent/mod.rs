@@ -10,6 +10,7 @@ mod tty;
 pub(crate) use answers::Act;
 pub(crate) use client::ConsentCommand;
 pub(crate) use kept::Open;
+pub(crate) use store::write as write_file;
 
 use crate::clock::unix_now;
 use cortex_agent_core::consent::{Asked, Desk, Question, Scope, Verdict};

@@ -97,7 +97,7 @@ pub(super) fn save(path: &Path, desk: &Desk) {
 }
 
 /// Replaces a file of the owner's, durably.
-pub(super) fn write(path: &Path, file: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, file: &impl Serialize) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;

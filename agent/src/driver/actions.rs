@@ -5,8 +5,8 @@ use crate::attempt::Event;
 use crate::exec::Stop;
 use crate::spool::Spool;
 use cortex_agent_core::Policy;
-use cortex_audit::record::PolicyLoaded;
-use cortex_model::proto::{ConsentReport, OutputChunk};
+use cortex_audit::record::{Config, PolicyLoaded};
+use cortex_model::proto::{ConsentReport, Narrowing, OutputChunk};
 use cortex_model::{AttemptKey, Code};
 use cortex_tunnel::AgentAction;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ impl Driver {
                 tracing::debug!(expires_at_ms, "the gateway took the newer token");
             }
             AgentAction::RenewNow { within_ms } => self.renew_within(within_ms),
+            AgentAction::Narrow(narrowing) => self.narrow(&narrowing),
             AgentAction::Drain { grace_ms } => tracing::info!(grace_ms, "the gateway drains"),
             AgentAction::OutcomeAcked(key) => self.acked(key),
             AgentAction::OutputAcked { .. } => {}
@@ -160,6 +161,29 @@ impl Driver {
             // It fails when the attempt has just ended by itself.
             stop.send(why).ok();
         }
+    }
+
+    /// A server takes something away from what the owner allows, or gives it back. What came and what counts of it is recorded.
+    fn narrow(&mut self, sent: &Narrowing) {
+        let before = self.policy.held();
+        let Some(held) = before.take(sent) else { return };
+        if let Err(error) = held.save(&self.config.data_dir) {
+            tracing::error!(%error, "what the server takes away is held to until the agent ends only");
+        }
+        let record = Config { what: held.line(), old: before.digest(), new: held.digest() };
+        tracing::info!(what = record.what, "the server narrows the policy");
+        self.policy.hold(held);
+        // The gateway learns what counts with a new hello.
+        self.look_at = tokio::time::Instant::now();
+        if self.started.closed {
+            return;
+        }
+        let journal = self.started.journal.clone();
+        tokio::spawn(async move {
+            if let Err(error) = journal.record(record, Vec::new()).await {
+                tracing::error!(%error, "what the server takes away could not be recorded");
+            }
+        });
     }
 
     /// A policy that was not known before is recorded, before any attempt is decided by it.

@@ -372,6 +372,7 @@ impl Driver {
         let policy = self.policy().ok();
         let mut manifest = manifest::under(&self.probed, policy.as_deref());
         manifest.unable = self.unable().as_ref().map(manifest::unable);
+        manifest.narrowed = self.policy.held().told();
         manifest
     }
 

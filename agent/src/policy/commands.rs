@@ -1,5 +1,6 @@
 //! `cortex-agent policy check|explain|test|show`: what the policy file says, and what it does to a command. They start nothing.
 
+use super::narrowing::Held;
 use super::{expanded, file};
 use crate::facts::{Scene, gather};
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use cortex_model::{Action, AttemptKey, Code, Fault, TaskId, TaskKey, Workspace};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Works on the policy file.
 #[derive(Debug, Args)]
@@ -84,10 +85,16 @@ impl Where {
         Ok((self.policy.clone().unwrap_or_else(|| dir.join("policy.toml")), dir))
     }
 
+    /// The owner's policy.
     fn load(&self) -> Result<(PathBuf, PathBuf, Policy), Fault> {
         let (path, dir) = self.paths()?;
         let policy = file::load(&path, &file::place(&path, &dir)).map_err(|err| err.to_fault())?;
         Ok((path, dir, policy))
+    }
+
+    /// What a server takes away from it; nothing where the policy is not that of an agent.
+    fn held(&self, dir: &Path) -> Result<Held, Fault> {
+        if self.policy.is_some() { Ok(Held::default()) } else { Held::load(dir) }
     }
 }
 
@@ -115,6 +122,7 @@ impl PolicyCommand {
             }
             What::Explain { place, cwd, script, env, command } => {
                 let (_, dir, policy) = place.load()?;
+                let policy = place.held(&dir)?.narrow(policy);
                 let action = action(command, script, cwd, env)?;
                 let decision = ask(&policy, &action, dir);
                 explain(out, &decision, place.json).map_err(said)?;
@@ -145,11 +153,17 @@ impl PolicyCommand {
                 let (path, dir, policy) = place.load()?;
                 let text = file::read(&path).map_err(|err| err.to_fault())?;
                 let own = file::place(&path, &dir);
+                let held = place.held(&dir)?;
                 if place.json {
-                    let value = expanded::json(&policy, &text, &own, expanded)?;
+                    let mut value = expanded::json(&policy, &text, &own, expanded)?;
+                    value["taken_away"] = held.applied().into();
                     writeln!(out, "{value}").map_err(said)?;
                 } else {
                     writeln!(out, "{}", text.trim_end()).map_err(said)?;
+                    for what in held.applied() {
+                        writeln!(out, "# an administrator of the server takes away: {what}")
+                            .map_err(said)?;
+                    }
                     if expanded {
                         write!(out, "{}", expanded::text(&own)).map_err(said)?;
                     }

@@ -1,5 +1,6 @@
 //! The owner's policy file: reading it when it changed, and refusing one that others could write.
 
+use super::narrowing::Held;
 use cortex_agent_core::policy::{Draft, Place};
 use cortex_agent_core::{Policy, PolicyError};
 use cortex_model::limits::POLICY_FILE_MAX;
@@ -62,6 +63,8 @@ pub struct PolicyFile {
     data_dir: PathBuf,
     seen: Option<Stamp>,
     current: Result<Arc<Policy>, Fault>,
+    /// What a server takes away from it.
+    held: Result<Held, Fault>,
 }
 
 /// What changes when a file changes.
@@ -84,6 +87,7 @@ impl PolicyFile {
             data_dir: data_dir.to_owned(),
             seen: None,
             current: unread,
+            held: Held::load(data_dir),
         };
         file.reread();
         file
@@ -101,6 +105,18 @@ impl PolicyFile {
         self.current.clone()
     }
 
+    /// What a server takes away, as it is held to.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.held.clone().unwrap_or_default()
+    }
+
+    /// Holds to something else from now on.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Ok(held);
+        self.reread();
+    }
+
     fn reread(&mut self) {
         self.seen = std::fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
         let before = self.current.as_ref().map(|policy| policy.digest().to_owned()).ok();
@@ -113,7 +129,12 @@ impl PolicyFile {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "no work is taken"),
         }
-        self.current = read.map(Arc::new).map_err(|err| err.to_fault());
+        let read = read.map_err(|err| err.to_fault());
+        self.current = match (read, &self.held) {
+            (Ok(policy), Ok(held)) => Ok(Arc::new(held.narrow(policy))),
+            (Err(fault), _) => Err(fault),
+            (Ok(_), Err(fault)) => Err(fault.clone()),
+        };
     }
 }
 

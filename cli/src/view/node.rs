@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) audit: Option<super::audit::NodeAudit>,
     /// Why it takes no work at present.
     pub(crate) unable: Option<Unable>,
+    /// What it holds to of what an administrator takes away.
+    pub(crate) narrowed: Option<Narrowed>,
     pub(crate) registration: Option<Registration>,
 }
 
@@ -56,6 +58,26 @@ pub(crate) struct Registration {
     pub(crate) reason: Option<String>,
     pub(crate) decided_at_ms: u64,
     pub(crate) clone_suspected_at_ms: Option<u64>,
+    /// What an administrator takes away from what its owner allows.
+    pub(crate) narrowing: Option<Narrowing>,
+}
+
+/// What is taken away, as it was sent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Narrowing {
+    pub(crate) revision: u64,
+    pub(crate) text: Option<String>,
+    pub(crate) by: Option<super::Actor>,
+    pub(crate) reason: Option<String>,
+    pub(crate) at_ms: u64,
+}
+
+/// What a node makes of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Narrowed {
+    pub(crate) revision: u64,
+    pub(crate) applied: Vec<String>,
+    pub(crate) ignored: Vec<String>,
 }
 
 impl From<&pb::Registration> for Registration {
@@ -73,6 +95,13 @@ impl From<&pb::Registration> for Registration {
             reason: text(&r.reason),
             decided_at_ms: r.decided_at_ms,
             clone_suspected_at_ms: time(r.clone_suspected_at_ms),
+            narrowing: r.narrowing.as_ref().map(|n| Narrowing {
+                revision: n.revision,
+                text: text(&n.text),
+                by: n.actor.as_ref().map(Into::into),
+                reason: text(&n.reason),
+                at_ms: n.at_ms,
+            }),
         }
     }
 }
@@ -136,6 +165,11 @@ impl From<&pb::Node> for Node {
             journal: n.journal.as_ref().map(|j| JournalHead { size: j.size, leaf: j.leaf.clone() }),
             audit: n.audit.as_ref().map(Into::into),
             unable,
+            narrowed: m.narrowed.map(|n| Narrowed {
+                revision: n.revision,
+                applied: n.applied,
+                ignored: n.ignored,
+            }),
             registration: n.registration.as_ref().map(Into::into),
         }
     }

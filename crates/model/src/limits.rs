@@ -166,6 +166,8 @@ pub const PROXY_CONNECTIONS_MAX: usize = 256;
 
 /// Largest policy file, bytes.
 pub const POLICY_FILE_MAX: u64 = 1024 * 1024;
+/// Longest text by which a server takes something away from a policy, bytes.
+pub const NARROWING_MAX: usize = 16 * 1024;
 /// Most rules of a policy.
 pub const POLICY_RULES_MAX: usize = 1_000;
 /// Most subcommands or flags that one rule lists.

@@ -323,6 +323,10 @@ fn every_event_survives_its_way_to_bytes_and_back() {
             at: UnixMillis(4),
             gateway: "g".into(),
         }),
+        RegistryEvent::NodeNarrowed(Box::new(Narrowed {
+            decision: d(),
+            text: "version = 1\n".into(),
+        })),
         created(join_grant(3), 77),
         created(user, 78),
         used(1),

@@ -3,7 +3,7 @@
 use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
-use cortex_model::proto::{Cancel, Error, Go, NoGo, Offer, Query};
+use cortex_model::proto::{Cancel, Error, Go, Narrowing, NoGo, Offer, Query};
 
 /// Something for the driver to do, in order. Frames are not among them: see `AgentEnd::poll_frame`.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub enum AgentAction {
         /// The gateway's clock, Unix milliseconds.
         now_ms: u64,
     },
+    /// What a server takes away from what the owner allows, as it stands now. Comes after every welcome where there is something.
+    Narrow(Narrowing),
     /// The CA changed: renew the certificate, then connect again.
     RenewNow {
         /// Wait up to this long first, at random; milliseconds.

@@ -269,6 +269,8 @@ fn outlives_connection(action: &AgentAction) -> bool {
         | AgentAction::Welcomed { .. }
         | AgentAction::TokenAccepted { .. }
         | AgentAction::RenewNow { .. }
+        // It is sent again on every connection.
+        | AgentAction::Narrow(_)
         | AgentAction::Offer(_)
         // The journal does not know it, so the node says so and the attempt is released.
         | AgentAction::Go { .. }

@@ -59,6 +59,7 @@ impl AgentEnd {
             | Down::Credit(_)
             | Down::TokenAccepted(_)
             | Down::RenewNow(_)
+            | Down::Narrowing(_)
             | Down::AuditState(_)
             | Down::AuditAck(_)
             | Down::AuditResend(_)
@@ -112,6 +113,10 @@ impl AgentEnd {
             }
             Down::RenewNow(RenewNow { within_ms }) => {
                 self.actions.push_back(AgentAction::RenewNow { within_ms });
+                Ok(())
+            }
+            Down::Narrowing(narrowing) => {
+                self.actions.push_back(AgentAction::Narrow(narrowing));
                 Ok(())
             }
             Down::AuditState(state) => self.audit_heard(AuditDown::State(state)),

@@ -138,6 +138,7 @@ pub(crate) fn down_name(body: &Down) -> &'static str {
         Down::Credit(_) => "credit",
         Down::TokenAccepted(_) => "token_accepted",
         Down::RenewNow(_) => "renew_now",
+        Down::Narrowing(_) => "narrowing",
         Down::AuditState(_) => "audit_state",
         Down::AuditAck(_) => "audit_ack",
         Down::AuditResend(_) => "audit_resend",

@@ -7,8 +7,8 @@ use crate::heartbeat::Heartbeat;
 use cortex_model::limits::{DRAIN_MAX_MS, FRAME_QUEUE_MAX, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX};
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
-    Cancel, ConsentAck, ConsentAnswer, ConsentReport, Drain, Error, Go, NoGo, Offer, OutcomeAck,
-    Query, Refuse, RenewNow, TokenAccepted, Welcome,
+    Cancel, ConsentAck, ConsentAnswer, ConsentReport, Drain, Error, Go, Narrowing, NoGo, Offer,
+    OutcomeAck, Query, Refuse, RenewNow, TokenAccepted, Welcome,
 };
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::BTreeMap;
@@ -54,6 +54,11 @@ impl GatewayEnd {
     /// The CA changed: the node should renew its certificate within this time.
     pub fn renew_now(&mut self, within_ms: u32) {
         self.push(Down::RenewNow(RenewNow { within_ms }));
+    }
+
+    /// What a server takes away from what the node's owner allows; the newest counts.
+    pub fn narrow(&mut self, narrowing: Narrowing) {
+        self.push(Down::Narrowing(narrowing));
     }
 
     /// Ends the connection for cause, at any time. An `error` that is not retryable makes the agent

@@ -3,11 +3,12 @@
 use super::{Api, answer, bounded, principal};
 use crate::identity::Principal;
 use cortex_model::contract::v1::access_server::Access;
+use cortex_model::limits::NARROWING_MAX;
 use cortex_model::limits::identity::NOTE_MAX;
 use cortex_model::proto as pb;
 use cortex_model::registry::node::Verb;
 use cortex_model::registry::{
-    Decision, Grant, NodeRecord, Record, TokenRecord, node_aggregate, token_aggregate,
+    Decision, Grant, Narrowed, NodeRecord, Record, TokenRecord, node_aggregate, token_aggregate,
 };
 use cortex_model::{Code, Fault, NodeId, Role, Workspace, wire};
 use tonic::{Request, Response, Status};
@@ -117,8 +118,7 @@ impl Api {
         reason: String,
     ) -> Result<pb::Registration, Fault> {
         let d = decision(who, reason)?;
-        let shown: String = node.chars().take(64).collect();
-        let none = || Fault::new(Code::NodeNotFound, format!("there is no node {shown:?}"));
+        let none = || none_such(node);
         let id = NodeId::parse(node).and_then(|n| node_aggregate(&n)).map_err(|_| none())?;
         let grace = self.registry.grace_ms();
         let changed = self.registry.change(who.workspace.as_str(), &id, |record| match record {
@@ -132,6 +132,36 @@ impl Api {
             Record::Token(_) => Err(none()),
         }
     }
+
+    /// What of the text counts only the node can say: it knows what its owner allows.
+    async fn take_away(
+        &self,
+        who: &Principal,
+        r: pb::NarrowNodeRequest,
+    ) -> Result<pb::Registration, Fault> {
+        let pb::NarrowNodeRequest { node, text, reason } = r;
+        if text.len() > NARROWING_MAX {
+            let message =
+                format!("the narrowing has {} bytes, at most {NARROWING_MAX}", text.len());
+            return Err(Fault::new(Code::TooLarge, message));
+        }
+        let narrowed = Narrowed { decision: decision(who, reason)?, text };
+        let none = || none_such(&node);
+        let id = NodeId::parse(&node).and_then(|n| node_aggregate(&n)).map_err(|_| none())?;
+        let changed = self.registry.change(who.workspace.as_str(), &id, |record| match record {
+            Some(Record::Node(node)) => Ok(node.narrow(narrowed.clone())?.into_iter().collect()),
+            Some(Record::Token(_)) | None => Err(none()),
+        });
+        match changed.await? {
+            Record::Node(record) => Ok(wire::registry::registration(&node, &record)),
+            Record::Token(_) => Err(none()),
+        }
+    }
+}
+
+fn none_such(node: &str) -> Fault {
+    let shown: String = node.chars().take(64).collect();
+    Fault::new(Code::NodeNotFound, format!("there is no node {shown:?}"))
 }
 
 fn order(t: &pb::Token) -> (u64, &str) {
@@ -221,5 +251,14 @@ impl Access for Api {
         let pb::RevokeNodeRequest { node, reason } = r.into_inner();
         let decided = self.decide(&who, Verb::Revoke, &node, reason).await;
         answer(decided.map(|r| pb::RevokeNodeResponse { registration: Some(r) }))
+    }
+
+    async fn narrow_node(
+        &self,
+        r: Request<pb::NarrowNodeRequest>,
+    ) -> Answer<pb::NarrowNodeResponse> {
+        let who = principal(&r).map_err(|f| crate::status::status(&f))?;
+        let decided = self.take_away(&who, r.into_inner()).await;
+        answer(decided.map(|r| pb::NarrowNodeResponse { registration: Some(r) }))
     }
 }

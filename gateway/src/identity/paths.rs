@@ -20,7 +20,8 @@ pub fn permission(path: &str) -> Option<Permission> {
         "/cortex.v1.Access/ApproveNode"
         | "/cortex.v1.Access/RejectNode"
         | "/cortex.v1.Access/QuarantineNode"
-        | "/cortex.v1.Access/RevokeNode" => Permission::ManageNodes,
+        | "/cortex.v1.Access/RevokeNode"
+        | "/cortex.v1.Access/NarrowNode" => Permission::ManageNodes,
         "/cortex.v1.Cortex/SubmitTask" => Permission::SubmitTasks,
         "/cortex.v1.Cortex/GetTask"
         | "/cortex.v1.Cortex/ListTasks"

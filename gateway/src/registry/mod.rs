@@ -11,9 +11,11 @@ pub use tokens::Registrar;
 
 use crate::status::log_fault;
 use cortex_log::{Commit, CommitId, EventLog, Expect, Key, LogError, Recorded, Rev, Space, Tail};
+use cortex_model::proto as pb;
 use cortex_model::registry::{
     CloneSuspected, NodeRecord, Record, RegistryCommit, RegistryEvent, Standing, TokenRecord, fold,
 };
+use cortex_model::wire::registry as registry_wire;
 use cortex_model::wire::{decode_registry_commit, encode_registry_commit};
 use cortex_model::{Code, Fault, NodeId, Workspace, registry};
 use futures::StreamExt;
@@ -58,6 +60,8 @@ pub(crate) struct Registry {
     entries: Mutex<BTreeMap<(String, String), Entry>>,
     applied: watch::Sender<Rev>,
     caught_up: watch::Sender<bool>,
+    /// The revision at which something was taken away from a node's policy last, or given back.
+    narrowings: watch::Sender<Rev>,
     ended: mpsc::Sender<EndedNode>,
 }
 
@@ -76,6 +80,7 @@ impl Registry {
             entries: Mutex::default(),
             applied: watch::channel(0).0,
             caught_up: watch::channel(false).0,
+            narrowings: watch::channel(0).0,
             ended,
         };
         (registry, receiver)
@@ -98,6 +103,19 @@ impl Registry {
 
     fn entry(&self, workspace: &str, id: String) -> Option<Entry> {
         self.lock().get(&(workspace.to_owned(), id)).cloned()
+    }
+
+    /// Changes whenever something is taken away from some node's policy, or given back.
+    pub(crate) fn narrowings(&self) -> watch::Receiver<Rev> {
+        self.narrowings.subscribe()
+    }
+
+    /// What is taken away from a node's policy; `None` where nothing ever was.
+    pub(crate) fn narrowing(&self, workspace: &str, node: &str) -> Option<pb::Narrowing> {
+        match self.node(workspace, node)?.record.as_ref() {
+            Record::Node(record) => registry_wire::narrowing(record),
+            Record::Token(_) => None,
+        }
     }
 
     /// Every node of a workspace, by id.
@@ -198,6 +216,11 @@ impl Registry {
                 return None;
             }
         };
+        let narrowed = |record: &Record| match record {
+            Record::Node(node) => node.narrowed.as_ref().map(|(revision, _)| *revision),
+            Record::Token(_) => None,
+        };
+        let news = narrowed(&record) != before.as_ref().and_then(|e| narrowed(&e.record));
         let ended = before.map(|e| e.ended).filter(|ended| !ended.is_cancelled());
         let ended = ended.unwrap_or_default();
         if !goes_on(&record) {
@@ -216,6 +239,10 @@ impl Registry {
             (Record::Node(_) | Record::Token(_), _) => None,
         };
         entries.insert(key, Entry { record: Arc::new(record), ended });
+        drop(entries);
+        if news {
+            self.narrowings.send_replace(recorded.rev);
+        }
         gone
     }
 

@@ -121,6 +121,10 @@ pub(super) struct Connection {
     pub(super) relay: Relay,
     /// Changes when another CA signs.
     ca: watch::Receiver<Digest>,
+    /// Changes when something is taken away from some node's policy.
+    narrowings: watch::Receiver<Rev>,
+    /// The narrowing that the node was told last.
+    pub(super) narrowed: u64,
 }
 
 impl Connection {
@@ -130,7 +134,7 @@ impl Connection {
         out: mpsc::Sender<Box<pb::GatewayFrame>>,
     ) -> Connection {
         let mut end = GatewayEnd::new(shared.tunnel.clone(), shared.tick());
-        let ca = shared.identity.ca();
+        let (ca, narrowings) = (shared.identity.ca(), shared.registry.narrowings());
         let token_end = principal.expires_at.unwrap_or_default();
         end.set_token_end(token_end, shared.tick(), crate::clock::now());
         Connection {
@@ -148,6 +152,8 @@ impl Connection {
             next_id: 0,
             relay: Relay::default(),
             ca,
+            narrowings,
+            narrowed: 0,
         }
     }
 
@@ -216,6 +222,7 @@ impl Connection {
                 },
                 () = timer.as_mut() => self.tick(),
                 Ok(()) = self.ca.changed() => self.ask_to_renew(),
+                Ok(()) = self.narrowings.changed() => self.narrow(),
                 () = superseded.cancelled() => {}
                 () = ended.cancelled() => {}
                 () = stop.cancelled(), if !draining => {

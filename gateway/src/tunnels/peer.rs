@@ -144,8 +144,20 @@ impl Connection {
             let presence = peer.tell();
             tracing::info!(node = %presence.node, session = %presence.session, agent = presence.agent_version, "tunnel up");
             self.shared.nodes.changed(presence);
+            // Before any offer: what was taken away holds for all that comes on this connection.
+            self.narrow();
             self.ask_to_renew();
         }
+    }
+
+    /// Tells the node what is taken away from what its owner allows, unless it was told that already.
+    pub(super) fn narrow(&mut self) {
+        let Some(peer) = self.peer.as_ref().filter(|_| self.end.is_up()) else { return };
+        let held = self.shared.registry.narrowing(self.workspace.as_str(), peer.node.as_str());
+        let Some(held) = held.filter(|held| held.revision > self.narrowed) else { return };
+        self.narrowed = held.revision;
+        let pb::Narrowing { revision, text, .. } = held;
+        self.end.narrow(pb::Narrowing { revision, text, ..pb::Narrowing::default() });
     }
 
     pub(super) fn heartbeat(&mut self, beat: pb::AgentHeartbeat) {

@@ -1184,6 +1184,451 @@ impl TaskState {
         }
     }
 }
+/// One to n events of one node or token, appended together or not at all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegistryCommit {
+    /// Position of this commit in its aggregate's history: 1, 2, 3... without a gap.
+    #[prost(uint64, tag = "1")]
+    pub n: u64,
+    /// In the order in which they happened; at least one.
+    #[prost(message, repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<RegistryEvent>,
+}
+/// Something that happened to a node or a token.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegistryEvent {
+    #[prost(
+        oneof = "registry_event::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22"
+    )]
+    pub kind: ::core::option::Option<registry_event::Kind>,
+}
+/// Nested message and enum types in `RegistryEvent`.
+pub mod registry_event {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        NodeEnrolled(super::NodeEnrolled),
+        #[prost(message, tag = "2")]
+        NodeApproved(super::NodeApproved),
+        #[prost(message, tag = "3")]
+        NodeRejected(super::NodeRejected),
+        #[prost(message, tag = "4")]
+        NodeQuarantined(super::NodeQuarantined),
+        #[prost(message, tag = "5")]
+        NodeRevoked(super::NodeRevoked),
+        #[prost(message, tag = "6")]
+        CertificateIssued(super::CertificateIssued),
+        #[prost(message, tag = "7")]
+        NodeLeft(super::NodeLeft),
+        #[prost(message, tag = "8")]
+        CloneSuspected(super::CloneSuspected),
+        #[prost(message, tag = "9")]
+        NodeNarrowed(super::NodeNarrowed),
+        #[prost(message, tag = "20")]
+        TokenCreated(super::TokenCreated),
+        #[prost(message, tag = "21")]
+        TokenUsed(super::TokenUsed),
+        #[prost(message, tag = "22")]
+        TokenRevoked(super::TokenRevoked),
+    }
+}
+/// A machine showed a join token. Always the first event of a node. It may do nothing before it is approved.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeEnrolled {
+    /// SHA-256 of the DER SubjectPublicKeyInfo of the node's key. A node keeps its key for life.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// The join token that was shown.
+    #[prost(string, tag = "2")]
+    pub token_id: ::prost::alloc::string::String,
+    /// The machine's own name; for people.
+    #[prost(string, tag = "3")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Labels that the token gave the node; they win over the node's own.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Address the machine came from; for people.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// Version of the agent's program.
+    #[prost(string, tag = "6")]
+    pub agent_version: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+    /// The gateway that appended this.
+    #[prost(string, tag = "8")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// The node may hold a tunnel and take work. Said again of a node whose certificate ran out long ago, it opens a new
+/// period in which the certificate can be renewed. Ends a quarantine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeApproved {
+    /// Who decided; the author of the join token where the token needs no approval.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The machine was refused before it was ever approved. Final.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeRejected {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The node may hold no tunnel until it is approved again; it keeps its certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeQuarantined {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The node's key is worth nothing from here on. Final: the machine can only join anew, as another node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeRevoked {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// A certificate was signed for the node's key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificateIssued {
+    /// Serial number, lower-case hex.
+    #[prost(string, tag = "1")]
+    pub serial: ::prost::alloc::string::String,
+    /// SHA-256 of the certificate's DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub certificate_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Valid from, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub not_after_ms: u64,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+    /// The gateway that signed it.
+    #[prost(string, tag = "6")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// The node's owner took it out. Final, as a revocation.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeLeft {
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+}
+/// Two connections of one node threw each other out again and again: its key is probably on two machines.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloneSuspected {
+    /// Where they came from; for people.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The incarnations of the journals that both showed (32 hex digits).
+    #[prost(string, repeated, tag = "2")]
+    pub incarnations: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// The gateway that noticed.
+    #[prost(string, tag = "4")]
+    pub gateway: ::prost::alloc::string::String,
+}
+/// An administrator takes something away from what the node's owner allows, or gives back what was taken before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeNarrowed {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// What is taken away, as TOML (docs/policy.md); empty: nothing any more.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+}
+/// A token exists. Always the first event of a token.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokenCreated {
+    /// SHA-256 of the token's secret. The secret itself is stored nowhere.
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Not valid from here on, Unix milliseconds. Always set.
+    #[prost(uint64, tag = "4")]
+    pub expires_at_ms: u64,
+    /// Who made it.
+    #[prost(message, optional, tag = "5")]
+    pub actor: ::core::option::Option<Actor>,
+    /// What it is for, for people; may be empty.
+    #[prost(string, tag = "6")]
+    pub note: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub at_ms: u64,
+    /// What it is good for.
+    #[prost(oneof = "token_created::Grant", tags = "2, 3")]
+    pub grant: ::core::option::Option<token_created::Grant>,
+}
+/// Nested message and enum types in `TokenCreated`.
+pub mod token_created {
+    /// What it is good for.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Grant {
+        #[prost(message, tag = "2")]
+        Join(super::JoinGrant),
+        #[prost(message, tag = "3")]
+        User(super::UserGrant),
+    }
+}
+/// The right to enrol machines.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JoinGrant {
+    /// How many different keys may join with it; at least 1.
+    #[prost(uint32, tag = "1")]
+    pub uses: u32,
+    /// An admin must approve each machine.
+    #[prost(bool, tag = "2")]
+    pub require_approval: bool,
+    /// Labels that every node gets.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The only node id that may be enrolled; empty leaves it to the machine.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+}
+/// The right to call the API.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserGrant {
+    /// What its holder may do.
+    #[prost(enumeration = "Role", tag = "1")]
+    pub role: i32,
+    /// Who its holder is.
+    #[prost(message, optional, tag = "2")]
+    pub holder: ::core::option::Option<Actor>,
+}
+/// A machine joined with the token. The same key counts once, however often it asks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenUsed {
+    /// SHA-256 of the DER SubjectPublicKeyInfo of the machine's key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// The node id that this key asked for.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// The token is worth nothing from here on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenRevoked {
+    /// Who decided.
+    #[prost(message, optional, tag = "1")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Gateway's clock, Unix milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+/// What a server takes away from what a node's owner allows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Narrowing {
+    /// Grows with every change.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// As TOML (docs/policy.md); empty: nothing any more.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Who decided; for clients.
+    #[prost(message, optional, tag = "3")]
+    pub actor: ::core::option::Option<Actor>,
+    /// Why, for people; may be empty. For clients.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// When, gateway's clock, Unix milliseconds. For clients.
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+}
+/// What the registry knows of a node. For clients; never stored.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Registration {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "Enrolment", tag = "2")]
+    pub state: i32,
+    /// SHA-256 of the node's key, as in NodeEnrolled.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
+    /// When it was enrolled, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub enrolled_at_ms: u64,
+    /// The join token it came with.
+    #[prost(string, tag = "5")]
+    pub token_id: ::prost::alloc::string::String,
+    /// The machine's own name when it joined; for people.
+    #[prost(string, tag = "6")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Address it joined from; for people.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
+    /// Labels that the join token gave it.
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The end of its newest certificate, Unix milliseconds; 0 when it has none.
+    #[prost(uint64, tag = "9")]
+    pub certificate_not_after_ms: u64,
+    /// Who decided on the present state; absent where nobody did.
+    #[prost(message, optional, tag = "10")]
+    pub decided_by: ::core::option::Option<Actor>,
+    /// Why, for people.
+    #[prost(string, tag = "11")]
+    pub reason: ::prost::alloc::string::String,
+    /// When the present state began, Unix milliseconds.
+    #[prost(uint64, tag = "12")]
+    pub decided_at_ms: u64,
+    /// When its key was last suspected to be on two machines, Unix milliseconds; 0 is never.
+    #[prost(uint64, tag = "13")]
+    pub clone_suspected_at_ms: u64,
+    /// What an administrator takes away from what the node's owner allows; absent where nobody ever did.
+    #[prost(message, optional, tag = "14")]
+    pub narrowing: ::core::option::Option<Narrowing>,
+}
+/// What a caller may do as a whole (docs/identity.md has the table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Role {
+    Unspecified = 0,
+    /// Reads tasks, nodes and output.
+    Viewer = 1,
+    /// Reads, submits, cancels, resolves.
+    Operator = 2,
+    /// Reads, also the audit; submits nothing.
+    Auditor = 3,
+    /// Everything within the workspace; manages its nodes and tokens.
+    Admin = 4,
+    /// Everything in every workspace, and the server itself. Only of the token in a server's own data directory.
+    Root = 5,
+}
+impl Role {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROLE_UNSPECIFIED",
+            Self::Viewer => "ROLE_VIEWER",
+            Self::Operator => "ROLE_OPERATOR",
+            Self::Auditor => "ROLE_AUDITOR",
+            Self::Admin => "ROLE_ADMIN",
+            Self::Root => "ROLE_ROOT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROLE_VIEWER" => Some(Self::Viewer),
+            "ROLE_OPERATOR" => Some(Self::Operator),
+            "ROLE_AUDITOR" => Some(Self::Auditor),
+            "ROLE_ADMIN" => Some(Self::Admin),
+            "ROLE_ROOT" => Some(Self::Root),
+            _ => None,
+        }
+    }
+}
+/// Where a node stands in the registry. A function of its events alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Enrolment {
+    Unspecified = 0,
+    /// Waits for an admin.
+    Pending = 1,
+    /// May hold a tunnel and take work.
+    Approved = 2,
+    /// May hold no tunnel until it is approved again.
+    Quarantined = 3,
+    /// Was never approved, and never will be.
+    Rejected = 4,
+    /// Its key is worth nothing any more.
+    Revoked = 5,
+    /// Its owner took it out.
+    Left = 6,
+}
+impl Enrolment {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENROLMENT_UNSPECIFIED",
+            Self::Pending => "ENROLMENT_PENDING",
+            Self::Approved => "ENROLMENT_APPROVED",
+            Self::Quarantined => "ENROLMENT_QUARANTINED",
+            Self::Rejected => "ENROLMENT_REJECTED",
+            Self::Revoked => "ENROLMENT_REVOKED",
+            Self::Left => "ENROLMENT_LEFT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENROLMENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENROLMENT_PENDING" => Some(Self::Pending),
+            "ENROLMENT_APPROVED" => Some(Self::Approved),
+            "ENROLMENT_QUARANTINED" => Some(Self::Quarantined),
+            "ENROLMENT_REJECTED" => Some(Self::Rejected),
+            "ENROLMENT_REVOKED" => Some(Self::Revoked),
+            "ENROLMENT_LEFT" => Some(Self::Left),
+            _ => None,
+        }
+    }
+}
 /// What an agent sends.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentFrame {
@@ -1234,7 +1679,7 @@ pub mod agent_frame {
 pub struct GatewayFrame {
     #[prost(
         oneof = "gateway_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55, 60, 70"
     )]
     pub body: ::core::option::Option<gateway_frame::Body>,
 }
@@ -1284,6 +1729,8 @@ pub mod gateway_frame {
         AuditEvidenceAck(super::AuditEvidenceAck),
         #[prost(message, tag = "60")]
         ConsentAck(super::ConsentAck),
+        #[prost(message, tag = "70")]
+        Narrowing(super::Narrowing),
     }
 }
 /// Opens a connection. Sent once, first.
@@ -1360,6 +1807,22 @@ pub struct Manifest {
     /// Said anew, with a new hello, when it changes.
     #[prost(message, optional, tag = "20")]
     pub unable: ::core::option::Option<Error>,
+    /// What the node made of the newest narrowing that it was sent; absent when it never got one.
+    #[prost(message, optional, tag = "21")]
+    pub narrowed: ::core::option::Option<Narrowed>,
+}
+/// What a node holds to of what a server takes away.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Narrowed {
+    /// The revision that it holds to.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// What is taken away, in words; empty: nothing.
+    #[prost(string, repeated, tag = "2")]
+    pub applied: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What of it counts for nothing because it would give more, or is not understood, in words.
+    #[prost(string, repeated, tag = "3")]
+    pub ignored: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One ability of a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2893,408 +3356,6 @@ pub struct MirrorLocated {
     /// The revision of the batch that holds the record.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
-}
-/// One to n events of one node or token, appended together or not at all.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct RegistryCommit {
-    /// Position of this commit in its aggregate's history: 1, 2, 3... without a gap.
-    #[prost(uint64, tag = "1")]
-    pub n: u64,
-    /// In the order in which they happened; at least one.
-    #[prost(message, repeated, tag = "2")]
-    pub events: ::prost::alloc::vec::Vec<RegistryEvent>,
-}
-/// Something that happened to a node or a token.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct RegistryEvent {
-    #[prost(oneof = "registry_event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22")]
-    pub kind: ::core::option::Option<registry_event::Kind>,
-}
-/// Nested message and enum types in `RegistryEvent`.
-pub mod registry_event {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Kind {
-        #[prost(message, tag = "1")]
-        NodeEnrolled(super::NodeEnrolled),
-        #[prost(message, tag = "2")]
-        NodeApproved(super::NodeApproved),
-        #[prost(message, tag = "3")]
-        NodeRejected(super::NodeRejected),
-        #[prost(message, tag = "4")]
-        NodeQuarantined(super::NodeQuarantined),
-        #[prost(message, tag = "5")]
-        NodeRevoked(super::NodeRevoked),
-        #[prost(message, tag = "6")]
-        CertificateIssued(super::CertificateIssued),
-        #[prost(message, tag = "7")]
-        NodeLeft(super::NodeLeft),
-        #[prost(message, tag = "8")]
-        CloneSuspected(super::CloneSuspected),
-        #[prost(message, tag = "20")]
-        TokenCreated(super::TokenCreated),
-        #[prost(message, tag = "21")]
-        TokenUsed(super::TokenUsed),
-        #[prost(message, tag = "22")]
-        TokenRevoked(super::TokenRevoked),
-    }
-}
-/// A machine showed a join token. Always the first event of a node. It may do nothing before it is approved.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct NodeEnrolled {
-    /// SHA-256 of the DER SubjectPublicKeyInfo of the node's key. A node keeps its key for life.
-    #[prost(bytes = "vec", tag = "1")]
-    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// The join token that was shown.
-    #[prost(string, tag = "2")]
-    pub token_id: ::prost::alloc::string::String,
-    /// The machine's own name; for people.
-    #[prost(string, tag = "3")]
-    pub hostname: ::prost::alloc::string::String,
-    /// Labels that the token gave the node; they win over the node's own.
-    #[prost(btree_map = "string, string", tag = "4")]
-    pub labels: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// Address the machine came from; for people.
-    #[prost(string, tag = "5")]
-    pub address: ::prost::alloc::string::String,
-    /// Version of the agent's program.
-    #[prost(string, tag = "6")]
-    pub agent_version: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "7")]
-    pub at_ms: u64,
-    /// The gateway that appended this.
-    #[prost(string, tag = "8")]
-    pub gateway: ::prost::alloc::string::String,
-}
-/// The node may hold a tunnel and take work. Said again of a node whose certificate ran out long ago, it opens a new
-/// period in which the certificate can be renewed. Ends a quarantine.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeApproved {
-    /// Who decided; the author of the join token where the token needs no approval.
-    #[prost(message, optional, tag = "1")]
-    pub actor: ::core::option::Option<Actor>,
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// The machine was refused before it was ever approved. Final.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeRejected {
-    /// Who decided.
-    #[prost(message, optional, tag = "1")]
-    pub actor: ::core::option::Option<Actor>,
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// The node may hold no tunnel until it is approved again; it keeps its certificate.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeQuarantined {
-    /// Who decided.
-    #[prost(message, optional, tag = "1")]
-    pub actor: ::core::option::Option<Actor>,
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// The node's key is worth nothing from here on. Final: the machine can only join anew, as another node.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeRevoked {
-    /// Who decided.
-    #[prost(message, optional, tag = "1")]
-    pub actor: ::core::option::Option<Actor>,
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// A certificate was signed for the node's key.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CertificateIssued {
-    /// Serial number, lower-case hex.
-    #[prost(string, tag = "1")]
-    pub serial: ::prost::alloc::string::String,
-    /// SHA-256 of the certificate's DER.
-    #[prost(bytes = "vec", tag = "2")]
-    pub certificate_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// Valid from, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub not_before_ms: u64,
-    /// Valid until, Unix milliseconds.
-    #[prost(uint64, tag = "4")]
-    pub not_after_ms: u64,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "5")]
-    pub at_ms: u64,
-    /// The gateway that signed it.
-    #[prost(string, tag = "6")]
-    pub gateway: ::prost::alloc::string::String,
-}
-/// The node's owner took it out. Final, as a revocation.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NodeLeft {
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "1")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "2")]
-    pub at_ms: u64,
-}
-/// Two connections of one node threw each other out again and again: its key is probably on two machines.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CloneSuspected {
-    /// Where they came from; for people.
-    #[prost(string, repeated, tag = "1")]
-    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The incarnations of the journals that both showed (32 hex digits).
-    #[prost(string, repeated, tag = "2")]
-    pub incarnations: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-    /// The gateway that noticed.
-    #[prost(string, tag = "4")]
-    pub gateway: ::prost::alloc::string::String,
-}
-/// A token exists. Always the first event of a token.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct TokenCreated {
-    /// SHA-256 of the token's secret. The secret itself is stored nowhere.
-    #[prost(bytes = "vec", tag = "1")]
-    pub secret_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// Not valid from here on, Unix milliseconds. Always set.
-    #[prost(uint64, tag = "4")]
-    pub expires_at_ms: u64,
-    /// Who made it.
-    #[prost(message, optional, tag = "5")]
-    pub actor: ::core::option::Option<Actor>,
-    /// What it is for, for people; may be empty.
-    #[prost(string, tag = "6")]
-    pub note: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "7")]
-    pub at_ms: u64,
-    /// What it is good for.
-    #[prost(oneof = "token_created::Grant", tags = "2, 3")]
-    pub grant: ::core::option::Option<token_created::Grant>,
-}
-/// Nested message and enum types in `TokenCreated`.
-pub mod token_created {
-    /// What it is good for.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Grant {
-        #[prost(message, tag = "2")]
-        Join(super::JoinGrant),
-        #[prost(message, tag = "3")]
-        User(super::UserGrant),
-    }
-}
-/// The right to enrol machines.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct JoinGrant {
-    /// How many different keys may join with it; at least 1.
-    #[prost(uint32, tag = "1")]
-    pub uses: u32,
-    /// An admin must approve each machine.
-    #[prost(bool, tag = "2")]
-    pub require_approval: bool,
-    /// Labels that every node gets.
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub labels: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// The only node id that may be enrolled; empty leaves it to the machine.
-    #[prost(string, tag = "4")]
-    pub node: ::prost::alloc::string::String,
-}
-/// The right to call the API.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct UserGrant {
-    /// What its holder may do.
-    #[prost(enumeration = "Role", tag = "1")]
-    pub role: i32,
-    /// Who its holder is.
-    #[prost(message, optional, tag = "2")]
-    pub holder: ::core::option::Option<Actor>,
-}
-/// A machine joined with the token. The same key counts once, however often it asks.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TokenUsed {
-    /// SHA-256 of the DER SubjectPublicKeyInfo of the machine's key.
-    #[prost(bytes = "vec", tag = "1")]
-    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// The node id that this key asked for.
-    #[prost(string, tag = "2")]
-    pub node: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// The token is worth nothing from here on.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TokenRevoked {
-    /// Who decided.
-    #[prost(message, optional, tag = "1")]
-    pub actor: ::core::option::Option<Actor>,
-    /// Why, for people; may be empty.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// Gateway's clock, Unix milliseconds.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-/// What the registry knows of a node. For clients; never stored.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Registration {
-    /// The node.
-    #[prost(string, tag = "1")]
-    pub node: ::prost::alloc::string::String,
-    /// Where it stands.
-    #[prost(enumeration = "Enrolment", tag = "2")]
-    pub state: i32,
-    /// SHA-256 of the node's key, as in NodeEnrolled.
-    #[prost(bytes = "vec", tag = "3")]
-    pub key_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// When it was enrolled, Unix milliseconds.
-    #[prost(uint64, tag = "4")]
-    pub enrolled_at_ms: u64,
-    /// The join token it came with.
-    #[prost(string, tag = "5")]
-    pub token_id: ::prost::alloc::string::String,
-    /// The machine's own name when it joined; for people.
-    #[prost(string, tag = "6")]
-    pub hostname: ::prost::alloc::string::String,
-    /// Address it joined from; for people.
-    #[prost(string, tag = "7")]
-    pub address: ::prost::alloc::string::String,
-    /// Labels that the join token gave it.
-    #[prost(btree_map = "string, string", tag = "8")]
-    pub labels: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// The end of its newest certificate, Unix milliseconds; 0 when it has none.
-    #[prost(uint64, tag = "9")]
-    pub certificate_not_after_ms: u64,
-    /// Who decided on the present state; absent where nobody did.
-    #[prost(message, optional, tag = "10")]
-    pub decided_by: ::core::option::Option<Actor>,
-    /// Why, for people.
-    #[prost(string, tag = "11")]
-    pub reason: ::prost::alloc::string::String,
-    /// When the present state began, Unix milliseconds.
-    #[prost(uint64, tag = "12")]
-    pub decided_at_ms: u64,
-    /// When its key was last suspected to be on two machines, Unix milliseconds; 0 is never.
-    #[prost(uint64, tag = "13")]
-    pub clone_suspected_at_ms: u64,
-}
-/// What a caller may do as a whole (docs/identity.md has the table).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Role {
-    Unspecified = 0,
-    /// Reads tasks, nodes and output.
-    Viewer = 1,
-    /// Reads, submits, cancels, resolves.
-    Operator = 2,
-    /// Reads, also the audit; submits nothing.
-    Auditor = 3,
-    /// Everything within the workspace; manages its nodes and tokens.
-    Admin = 4,
-    /// Everything in every workspace, and the server itself. Only of the token in a server's own data directory.
-    Root = 5,
-}
-impl Role {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "ROLE_UNSPECIFIED",
-            Self::Viewer => "ROLE_VIEWER",
-            Self::Operator => "ROLE_OPERATOR",
-            Self::Auditor => "ROLE_AUDITOR",
-            Self::Admin => "ROLE_ADMIN",
-            Self::Root => "ROLE_ROOT",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
-            "ROLE_VIEWER" => Some(Self::Viewer),
-            "ROLE_OPERATOR" => Some(Self::Operator),
-            "ROLE_AUDITOR" => Some(Self::Auditor),
-            "ROLE_ADMIN" => Some(Self::Admin),
-            "ROLE_ROOT" => Some(Self::Root),
-            _ => None,
-        }
-    }
-}
-/// Where a node stands in the registry. A function of its events alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Enrolment {
-    Unspecified = 0,
-    /// Waits for an admin.
-    Pending = 1,
-    /// May hold a tunnel and take work.
-    Approved = 2,
-    /// May hold no tunnel until it is approved again.
-    Quarantined = 3,
-    /// Was never approved, and never will be.
-    Rejected = 4,
-    /// Its key is worth nothing any more.
-    Revoked = 5,
-    /// Its owner took it out.
-    Left = 6,
-}
-impl Enrolment {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "ENROLMENT_UNSPECIFIED",
-            Self::Pending => "ENROLMENT_PENDING",
-            Self::Approved => "ENROLMENT_APPROVED",
-            Self::Quarantined => "ENROLMENT_QUARANTINED",
-            Self::Rejected => "ENROLMENT_REJECTED",
-            Self::Revoked => "ENROLMENT_REVOKED",
-            Self::Left => "ENROLMENT_LEFT",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "ENROLMENT_UNSPECIFIED" => Some(Self::Unspecified),
-            "ENROLMENT_PENDING" => Some(Self::Pending),
-            "ENROLMENT_APPROVED" => Some(Self::Approved),
-            "ENROLMENT_QUARANTINED" => Some(Self::Quarantined),
-            "ENROLMENT_REJECTED" => Some(Self::Rejected),
-            "ENROLMENT_REVOKED" => Some(Self::Revoked),
-            "ENROLMENT_LEFT" => Some(Self::Left),
-            _ => None,
-        }
-    }
 }
 /// Asks for a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5484,6 +5545,26 @@ pub struct RevokeNodeResponse {
     #[prost(message, optional, tag = "1")]
     pub registration: ::core::option::Option<Registration>,
 }
+/// Asks that something be taken away from what a node's owner allows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NarrowNodeRequest {
+    /// The node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// What, as TOML (docs/policy.md), at most 16 KiB; it replaces what was taken before. Empty: nothing any more.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Why, for people; at most 4096 bytes, may be empty.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The node after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NarrowNodeResponse {
+    /// Where it stands now.
+    #[prost(message, optional, tag = "1")]
+    pub registration: ::core::option::Option<Registration>,
+}
 /// Where a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -6317,6 +6398,32 @@ pub mod access_client {
                 .insert(GrpcMethod::new("cortex.v1.Access", "RevokeNode"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes something away from what the node's owner allows, or gives back what was taken before. A node that is connected
+        /// holds to it within two seconds; nothing that its owner denies is allowed by it.
+        pub async fn narrow_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NarrowNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NarrowNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Access/NarrowNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Access", "NarrowNode"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -6392,6 +6499,15 @@ pub mod access_server {
             request: tonic::Request<super::RevokeNodeRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RevokeNodeResponse>,
+            tonic::Status,
+        >;
+        /// Takes something away from what the node's owner allows, or gives back what was taken before. A node that is connected
+        /// holds to it within two seconds; nothing that its owner denies is allowed by it.
+        async fn narrow_node(
+            &self,
+            request: tonic::Request<super::NarrowNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NarrowNodeResponse>,
             tonic::Status,
         >;
     }
@@ -6809,6 +6925,49 @@ pub mod access_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/cortex.v1.Access/NarrowNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct NarrowNodeSvc<T: Access>(pub Arc<T>);
+                    impl<T: Access> tonic::server::UnaryService<super::NarrowNodeRequest>
+                    for NarrowNodeSvc<T> {
+                        type Response = super::NarrowNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NarrowNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Access>::narrow_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NarrowNodeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -26,9 +26,25 @@ pub(crate) fn examples() -> Vec<Example> {
 fn identity_down() -> Vec<Example> {
     use gateway_frame::Body;
     let accepted = TokenAccepted { expires_at_ms: 1_760_000_300_000, now_ms: 1_760_000_000_000 };
+    let narrowed = Narrowed {
+        revision: 8,
+        applied: vec!["network none".into()],
+        ignored: vec!["paths = {}: a server can only take away".into()],
+    };
+    let narrowed = Manifest { narrowed: Some(narrowed), ..Manifest::default() };
+    let narrowed = Hello { manifest: Some(narrowed), ..Hello::default() };
     vec![
+        agent("agent-hello-narrowed", agent_frame::Body::Hello(narrowed)),
         gateway("gateway-token-accepted", Body::TokenAccepted(accepted)),
         gateway("gateway-renew-now", Body::RenewNow(RenewNow { within_ms: 60_000 })),
+        gateway(
+            "gateway-narrowing",
+            Body::Narrowing(Narrowing {
+                revision: 8,
+                text: "version = 1\nnetwork = \"none\"\n".into(),
+                ..Narrowing::default()
+            }),
+        ),
     ]
 }
 
@@ -132,6 +148,7 @@ fn hello() -> Hello {
             labels: BTreeMap::from([("site".into(), "home".into())]),
             kernel: "6.1.0".into(),
             unable: None,
+            narrowed: None,
         }),
         journal: Some(journal_head()),
         attempts: vec![KnownAttempt {

@@ -84,6 +84,16 @@ fn nodes_and_tokens() -> Vec<Example> {
         commit("registry-certificate-issued", 5, Kind::CertificateIssued(issued())),
         commit("registry-node-left", 6, Kind::NodeLeft(NodeLeft { reason: reason.clone(), at_ms })),
         commit("registry-clone-suspected", 7, Kind::CloneSuspected(clone_suspected())),
+        commit(
+            "registry-node-narrowed",
+            8,
+            Kind::NodeNarrowed(NodeNarrowed {
+                actor: actor.clone(),
+                reason: reason.clone(),
+                at_ms,
+                text: "version = 1\ndeny = [\"curl\"]\n".into(),
+            }),
+        ),
         commit("registry-token-created-join", 1, Kind::TokenCreated(created(join()))),
         commit("registry-token-created-user", 1, Kind::TokenCreated(created(user()))),
         commit("registry-token-used", 2, Kind::TokenUsed(used())),

@@ -2,6 +2,7 @@
 //! tunnel, the policy, the kernel, the journal.
 
 mod ends;
+mod narrow;
 
 use crate::support::run::Ended;
 use crate::support::server::{kill_all, write_policy_text};

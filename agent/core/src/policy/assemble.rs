@@ -69,7 +69,7 @@ pub(super) fn assemble(
             Fault::new(Code::ProgramNotFound, "there is nothing to start"),
         );
     };
-    let process = ProcessPlan {
+    let mut process = ProcessPlan {
         program: program.path.clone(),
         files: sum.files.iter().map(|file| (file.path.clone(), file.id)).collect(),
         argv: argv.into_iter().map(String::into_bytes).collect(),
@@ -84,6 +84,7 @@ pub(super) fn assemble(
         secrets,
         work: None,
     };
+    rules.narrowing.hold(&mut process, &mut sum, facts.machine.cpus);
     let ids: Vec<&str> = sum.rules.iter().map(|rule| rule.id.as_str()).collect();
     let fingerprint = fingerprint(parts.digest, &ids, shell, &process);
     if sum.effect == Effect::Ask && request.consent != Some(fingerprint) {

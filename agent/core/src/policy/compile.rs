@@ -7,6 +7,7 @@ mod values;
 
 use super::error::PolicyError;
 use super::file;
+use super::narrow::Narrowing;
 use super::paths::lexical;
 use super::rules::{FileRules, ProgramName, Rules};
 use super::sets;
@@ -167,5 +168,6 @@ pub(super) fn rules(file: file::File, place: &Place) -> Result<Rules, PolicyErro
         rules,
         by_program,
         for_all,
+        narrowing: Narrowing::default(),
     })
 }

@@ -100,10 +100,11 @@ pub(super) fn decide(
     };
     strict_mode(rules, &mut sum);
     let decider = sum.decider.clone();
-    let process = match process(&court, request, work, &mut sum) {
+    let mut process = match process(&court, request, work, &mut sum) {
         Ok(process) => process,
         Err(fault) => return refuse(sum, &decider, fault),
     };
+    rules.narrowing.hold(&mut process, &mut sum, facts.machine.cpus);
     let fingerprint = fingerprint(digest, &[&decider], &ShellAction::default(), &process);
     if sum.effect == Effect::Ask && request.consent != Some(fingerprint) {
         return ask(sum, decider, process, None, fingerprint);

@@ -4,6 +4,7 @@
 use super::decision::{ClassSet, Decision, Effect, Fingerprint};
 use super::error::PolicyError;
 use super::facts::{Facts, Program};
+use super::narrow::Narrowing;
 use super::request::Request;
 use crate::environment;
 use crate::plan::{
@@ -71,6 +72,20 @@ impl Legacy {
 
     pub(super) fn nothing() -> Self {
         Self { programs: BTreeSet::new(), echo: false }
+    }
+
+    /// Such a policy holds nobody to anything: where something else than a program is taken away, nothing runs any more.
+    pub(super) fn narrow(&mut self, narrowing: &Narrowing) {
+        let names_only = Narrowing { deny: narrowing.deny.clone(), ..Narrowing::default() };
+        if *narrowing != names_only || narrowing.deny.contains("*") {
+            self.programs.clear();
+        }
+        let denied = |program: &PathBuf| {
+            program
+                .file_name()
+                .is_some_and(|name| narrowing.deny.contains(name.to_string_lossy().as_ref()))
+        };
+        self.programs.retain(|program| !denied(program));
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::decision::{Class, Effect};
 use super::file::{ArgsWord, Channel, DefaultEffect, OpaqueShell, Remember, Strict};
+use super::narrow::Narrowing;
 use super::paths::Pattern;
 use crate::plan::{Enforce, NetMode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,8 @@ pub(super) struct Rules {
     pub(super) by_program: BTreeMap<String, Vec<usize>>,
     /// Rules about every program.
     pub(super) for_all: Vec<usize>,
+    /// What a server takes away.
+    pub(super) narrowing: Narrowing,
 }
 
 /// What may be done with files without a program.

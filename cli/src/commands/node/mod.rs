@@ -2,6 +2,7 @@
 
 mod decide;
 mod list;
+mod narrow;
 mod show;
 
 use super::Session;
@@ -22,6 +23,8 @@ pub(crate) enum NodeCommand {
     Reject(decide::DecideArgs),
     /// Cut a node off until it is approved again
     Quarantine(decide::DecideArgs),
+    /// Take something away from what a node's owner allows, or give it back
+    Narrow(narrow::NarrowArgs),
     /// Cut a node off for good; its machine can only join anew, as another node
     Revoke(decide::DecideArgs),
 }
@@ -34,6 +37,7 @@ pub(crate) async fn run(session: &Session, command: NodeCommand) -> Result<(), C
         NodeCommand::Approve(args) => decide::run(session, Verdict::Approve, args).await,
         NodeCommand::Reject(args) => decide::run(session, Verdict::Reject, args).await,
         NodeCommand::Quarantine(args) => decide::run(session, Verdict::Quarantine, args).await,
+        NodeCommand::Narrow(args) => narrow::run(session, args).await,
         NodeCommand::Revoke(args) => decide::run(session, Verdict::Revoke, args).await,
     }
 }

@@ -69,11 +69,45 @@ fn describe(n: &pb::Node) -> Vec<String> {
         out.push(format!("UNABLE   takes no work: {} {}", safe(&e.code), safe(&e.message)));
         out.push(format!("         {}", safe(&e.hint)));
     }
+    out.extend(narrowing(n.registration.as_ref(), m.narrowed.as_ref()));
     out.extend(m.labels.iter().map(|(k, v)| format!("label    {}={}", safe(k), safe(v))));
     out.extend(m.capabilities.iter().map(|c| {
         let text = format!("has      {} {} {}", safe(&c.name), safe(&c.version), safe(&c.path));
         text.trim_end().to_owned()
     }));
+    out
+}
+
+/// What is taken away from what its owner allows, and what the node makes of it.
+fn narrowing(r: Option<&pb::Registration>, held: Option<&pb::Narrowed>) -> Vec<String> {
+    let mut out = Vec::new();
+    let sent = r.and_then(|r| r.narrowing.as_ref());
+    if let Some(sent) = sent {
+        let by = sent.actor.as_ref().map_or(String::new(), |a| format!(" by {}", safe(&a.id)));
+        let why = if sent.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", safe(&sent.reason))
+        };
+        let what = if sent.text.is_empty() { "no more" } else { "yes" };
+        out.push(format!(
+            "narrowed {what}, revision {}, since {}{by}{why}",
+            sent.revision,
+            time(sent.at_ms)
+        ));
+    }
+    let Some(held) = held else {
+        let open = sent.is_some_and(|sent| !sent.text.is_empty());
+        out.extend(
+            open.then(|| "         the node has not said yet that it holds to it".to_owned()),
+        );
+        return out;
+    };
+    if sent.is_some_and(|sent| sent.revision > held.revision) {
+        out.push(format!("         the node still holds to revision {}", held.revision));
+    }
+    out.extend(held.applied.iter().map(|what| format!("         takes away: {}", safe(what))));
+    out.extend(held.ignored.iter().map(|what| format!("         ignored: {}", safe(what))));
     out
 }
 
@@ -128,6 +162,7 @@ mod tests {
                     hint: "recover it".into(),
                     ..pb::Error::default()
                 }),
+                narrowed: None,
             }),
             ..Default::default()
         };

@@ -66,6 +66,15 @@ pub struct Decision {
     pub at: UnixMillis,
 }
 
+/// What an administrator takes away from what a node's owner allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Who decided, why, when.
+    pub decision: Decision,
+    /// What, as TOML; empty is nothing. Only the node says what of it counts.
+    pub text: String,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryEvent {
@@ -90,6 +99,8 @@ pub enum RegistryEvent {
     },
     /// Its key is probably on two machines.
     CloneSuspected(CloneSuspected),
+    /// Something is taken away from what its owner allows.
+    NodeNarrowed(Box<Narrowed>),
     /// A token exists.
     TokenCreated(Box<TokenCreated>),
     /// A machine joined with it.
@@ -111,6 +122,7 @@ impl RegistryEvent {
             RegistryEvent::CertificateIssued(_) => "CertificateIssued",
             RegistryEvent::NodeLeft { .. } => "NodeLeft",
             RegistryEvent::CloneSuspected(_) => "CloneSuspected",
+            RegistryEvent::NodeNarrowed(_) => "NodeNarrowed",
             RegistryEvent::TokenCreated(_) => "TokenCreated",
             RegistryEvent::TokenUsed(_) => "TokenUsed",
             RegistryEvent::TokenRevoked(_) => "TokenRevoked",

@@ -1,6 +1,6 @@
 //! Where a node stands: the fold of its events, and the rules by which people decide on it. It never decides by itself.
 
-use super::{CertificateIssued, Decision, Digest, NodeEnrolled, RegistryEvent};
+use super::{CertificateIssued, Decision, Digest, Narrowed, NodeEnrolled, RegistryEvent};
 use crate::error::{Code, Fault};
 use crate::task::Actor;
 use crate::time::UnixMillis;
@@ -86,6 +86,8 @@ pub struct NodeRecord {
     pub decided_at: UnixMillis,
     /// When a clone was last suspected.
     pub clone_suspected_at: Option<UnixMillis>,
+    /// What an administrator takes away from what its owner allows, and the commit that said so; none where nobody ever did.
+    pub narrowed: Option<(u64, Narrowed)>,
     /// Commits that were folded.
     pub commits: u64,
 }
@@ -106,6 +108,7 @@ impl NodeRecord {
             reason: String::new(),
             decided_at: e.at,
             clone_suspected_at: None,
+            narrowed: None,
             commits: 0,
         }
     }
@@ -140,6 +143,10 @@ impl NodeRecord {
                 self.clone_suspected_at = Some(c.at);
                 Ok(self)
             }
+            RegistryEvent::NodeNarrowed(n) if !self.standing.is_final() => {
+                self.narrowed = Some((self.commits + 1, n.as_ref().clone()));
+                Ok(self)
+            }
             other @ (RegistryEvent::NodeEnrolled(_)
             | RegistryEvent::NodeApproved(_)
             | RegistryEvent::NodeRejected(_)
@@ -147,6 +154,7 @@ impl NodeRecord {
             | RegistryEvent::NodeRevoked(_)
             | RegistryEvent::CertificateIssued(_)
             | RegistryEvent::NodeLeft { .. }
+            | RegistryEvent::NodeNarrowed(_)
             | RegistryEvent::TokenCreated(_)
             | RegistryEvent::TokenUsed(_)
             | RegistryEvent::TokenRevoked(_)) => {
@@ -204,6 +212,22 @@ impl NodeRecord {
                 Err(Fault::new(Code::WrongStanding, text))
             }
         }
+    }
+
+    /// The event that takes something away, or gives it back; `None` when nothing would change.
+    ///
+    /// # Errors
+    /// `CX-0519` for a node whose end is final.
+    pub fn narrow(&self, narrowed: Narrowed) -> Result<Option<RegistryEvent>, Fault> {
+        if self.standing.is_final() {
+            let text = format!("a node that is {} cannot be narrowed", self.standing.word());
+            return Err(Fault::new(Code::WrongStanding, text));
+        }
+        let before = self.narrowed.as_ref().map_or("", |(_, before)| before.text.as_str());
+        if before == narrowed.text {
+            return Ok(None);
+        }
+        Ok(Some(RegistryEvent::NodeNarrowed(Box::new(narrowed))))
     }
 
     /// Whether who holds `key` may act as this node now.

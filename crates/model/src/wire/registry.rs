@@ -3,6 +3,7 @@
 use super::task;
 use crate::error::{Code, Fault};
 use crate::ids::NodeId;
+use crate::limits::NARROWING_MAX;
 use crate::proto as pb;
 use crate::registry::*;
 use crate::role::Role;
@@ -80,6 +81,10 @@ fn from_wire(kind: Kind) -> Result<RegistryEvent, Fault> {
             at: UnixMillis(p.at_ms),
             gateway: p.gateway,
         }),
+        Kind::NodeNarrowed(p) => RegistryEvent::NodeNarrowed(Box::new(Narrowed {
+            text: bounded_narrowing(&p.text)?,
+            decision: decision!(p),
+        })),
         Kind::TokenCreated(p) => RegistryEvent::TokenCreated(Box::new(TokenCreated {
             secret: digest(&p.secret_sha256, "token_created.secret_sha256")?,
             grant: stored_grant(p.grant)?,
@@ -95,6 +100,13 @@ fn from_wire(kind: Kind) -> Result<RegistryEvent, Fault> {
         }),
         Kind::TokenRevoked(p) => RegistryEvent::TokenRevoked(decision!(p)),
     })
+}
+
+fn bounded_narrowing(text: &str) -> Result<String, Fault> {
+    if text.len() > NARROWING_MAX {
+        return Err(malformed("node_narrowed.text"));
+    }
+    Ok(text.to_owned())
 }
 
 fn stored_grant(grant: Option<pb::token_created::Grant>) -> Result<Grant, Fault> {
@@ -204,6 +216,10 @@ fn to_wire(event: &RegistryEvent) -> Kind {
             at_ms: c.at.0,
             gateway: c.gateway.clone(),
         }),
+        RegistryEvent::NodeNarrowed(n) => {
+            let (actor, reason, at_ms) = decided(&n.decision);
+            Kind::NodeNarrowed(pb::NodeNarrowed { actor, reason, at_ms, text: n.text.clone() })
+        }
         RegistryEvent::TokenCreated(t) => Kind::TokenCreated(pb::TokenCreated {
             secret_sha256: t.secret.0.to_vec(),
             grant: Some(match &t.grant {
@@ -287,7 +303,16 @@ pub fn registration(node: &str, r: &NodeRecord) -> pb::Registration {
         reason: r.reason.clone(),
         decided_at_ms: r.decided_at.0,
         clone_suspected_at_ms: r.clone_suspected_at.map_or(0, |t| t.0),
+        narrowing: narrowing(r),
     }
+}
+
+/// What is taken away from what a node's owner allows, for clients and for the node itself.
+#[must_use]
+pub fn narrowing(r: &NodeRecord) -> Option<pb::Narrowing> {
+    let (revision, narrowed) = r.narrowed.as_ref()?;
+    let (actor, reason, at_ms) = decided(&narrowed.decision);
+    Some(pb::Narrowing { revision: *revision, text: narrowed.text.clone(), actor, reason, at_ms })
 }
 
 /// A token without its secret, for clients.

@@ -152,6 +152,7 @@ impl World {
             AgentAction::Refused { .. }
             | AgentAction::TokenAccepted { .. }
             | AgentAction::RenewNow { .. }
+            | AgentAction::Narrow(_)
             | AgentAction::Drain { .. } => {}
             AgentAction::Offer(offer) => {
                 let at = if self.unlucky(8) { self.delay() } else { self.now };
