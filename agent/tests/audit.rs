@@ -131,6 +131,12 @@ fn cosigned(node: &Machine, key: &VerifierKey) -> Option<u64> {
     verify(node, key).1["report"]["sources"][0]["freshness"]["cosigned_size"].as_u64()
 }
 
+/// Records that nobody has countersigned.
+fn tail(node: &Machine, key: &VerifierKey) -> u64 {
+    let report = verify(node, key).1;
+    report["report"]["sources"][0]["freshness"]["tail_uncosigned"].as_u64().unwrap()
+}
+
 /// The next batch, whatever comes before it.
 async fn batch(connection: &mut Connection) -> AuditBatch {
     loop {
@@ -178,7 +184,14 @@ async fn records_and_openings_go_up_and_what_is_cosigned_is_kept() {
 #[tokio::test]
 async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
-    let agent = node.start(&gateway);
+    let said = node.path("said");
+    let mut command = node.command(&gateway);
+    let agent = command.stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+    let alerts = |text: &str| {
+        let said = std::fs::read_to_string(&said).unwrap();
+        said.lines().filter(|line| line.contains("ERROR") && line.contains(text)).count()
+    };
+    let (no_ack, too_short) = ("an acknowledgement is not one", "covers less than was sent");
     let mut connection = gateway.welcome().await;
     let (mut mirror, stranger) = (Mirror::new(1), Mirror::new(9));
     // The first answer pins the mirror.
@@ -187,8 +200,9 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
     let before = cosigned(&node, &key);
     let older = mirror.notes[0].clone();
-    let mut genuine = String::new();
+    let (mut genuine, mut waiting) = (String::new(), tail(&node, &key));
     for (n, forge) in ["none", "a stranger's", "of another log", "older"].into_iter().enumerate() {
+        let alerts_before = (alerts(no_ack), alerts(too_short));
         run(&mut connection, &format!("t{n}"), n as u64 + 1).await;
         // Every upload of this task gets a forged answer.
         while mirror.kinds().iter().filter(|kind| *kind == "outcome").count() <= n {
@@ -217,6 +231,12 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
         // The queue is in order: once this is answered, the forged ones were judged.
         assert_eq!(connection.query("nothing").await.phase(), AttemptPhase::Unknown);
         assert_eq!(cosigned(&node, &key), before, "{forge}");
+        // Somebody is told, and what waits for the mirror is counted on.
+        let alerted = (alerts(no_ack) > alerts_before.0, alerts(too_short) > alerts_before.1);
+        assert_eq!(alerted, (forge != "older", forge == "older"), "{forge}");
+        let now = tail(&node, &key);
+        assert!(now > waiting, "{forge}: {now} records wait, {waiting} did before");
+        waiting = now;
     }
     // A new connection: everything that is not acknowledged is sent again, and the genuine note is taken.
     drop(connection);
@@ -227,6 +247,46 @@ async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     let state = AuditState { cosigned_note: genuine, ..mirror.state() };
     connection.send(Down::AuditState(state)).await;
     until("the genuine note", || cosigned(&node, &key) != before).await;
+    kill(agent).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_acknowledgements_are_all_forged_ends_its_work_by_itself() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    std::fs::write(node.path("agent.toml"), "max_unacked_records = 12\n").unwrap();
+    let agent = node.start(&gateway);
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    mirror.until(&mut connection, "session.open").await;
+    let key = mirror.key.verifier().clone();
+    until("a cosigned checkpoint", || cosigned(&node, &key) >= Some(2)).await;
+    let mut ran = 0;
+    let refused = loop {
+        connection.send(Down::Offer(offer(&format!("t{ran}"), ran + 1, echo("x")))).await;
+        match connection.next().await {
+            Up::Claim(_) => {
+                let session = connection.hello.session.clone();
+                connection.go(&session, &format!("t{ran}"), ran + 1).await;
+            }
+            Up::Busy(busy) => break busy.error.unwrap().code,
+            other => panic!("{other:?}"),
+        }
+        // One more record of this task, whatever it says.
+        let count = mirror.records.len();
+        while mirror.records.len() <= count {
+            let batch = batch(&mut connection).await;
+            mirror.take(&batch);
+            let ack = AuditAck { id: batch.id, cosigned_note: batch.note.clone(), resume_from: 99 };
+            connection.send(Down::AuditAck(ack)).await;
+        }
+        if mirror.kinds().contains(&"refusal".to_owned()) {
+            break mirror.records.last().unwrap().clone();
+        }
+        ran += 1;
+        assert!(ran < 30, "it goes on for ever");
+    };
+    assert!(refused.contains("CX-1410"), "{refused}");
+    assert!(ran >= 3, "only {ran} tasks ran");
     kill(agent).await;
 }
 
@@ -367,16 +427,16 @@ async fn a_clone_is_stopped_by_the_floor_before_it_starts_anything_and_stays_so(
     })
     .await;
     let key = Mirror::new(1).key.verifier().clone();
-    until("the quarantine", || verify(&clone, &key).0 == 4).await;
+    until("the quarantine", || verify(&clone, &key).0 == 5).await;
     kill(agent).await;
     let agent = clone.start(&gateway);
     let mut connection = gateway.welcome().await;
     connection.send(Down::Offer(offer("t10", 1, echo("x")))).await;
     let Up::Busy(busy) = connection.next().await else { panic!() };
     let error = busy.error.unwrap();
-    assert_eq!(error.code, "CX-1404", "{error:?}");
+    assert_eq!(error.code, "CX-1403", "{error:?}");
     let said = connection.hello.manifest.clone().unwrap().unable.unwrap();
-    assert_eq!(said.code, "CX-1404");
+    assert_eq!(said.code, "CX-1403");
     assert_eq!(connection.hello.incarnation.len(), 32);
     // Recovering begins a new journal that names this one; the agent goes on by itself.
     let old = connection.hello.incarnation.clone();
@@ -431,6 +491,7 @@ async fn a_clone_that_meets_the_mirror_keeps_the_evidence_and_sends_it() {
     assert_eq!(stands, [hello.size; 1]);
     connection.send(Down::Offer(offer("t9", 1, echo("x")))).await;
     let Up::Busy(busy) = connection.next().await else { panic!() };
-    assert!(matches!(busy.error.unwrap().code.as_str(), "CX-1403" | "CX-1404"));
+    // It asked before it wrote: it was set back, and there is no second history.
+    assert_eq!(busy.error.unwrap().code, "CX-1403");
     kill(agent).await;
 }

@@ -52,7 +52,8 @@ async fn scenario() {
     let mut records = 0;
     for life in 0..2 {
         let Ok(journal) = open(dir) else { return };
-        if journal.session_open(&format!("s{life}"), "p").await.is_err() {
+        if journal.session_open(&format!("s{life}"), "p").is_err() || journal.begin().await.is_err()
+        {
             return;
         }
         for n in 0..4 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Waits until all of these tasks are recorded from intent to outcome, once each, and proven.
 #[track_caller]
-fn all_recorded_once(server: &Server, ids: &[String]) {
+pub(crate) fn all_recorded_once(server: &Server, ids: &[String]) {
     for id in ids {
         let told = until_told(server, id, "outcome");
         let kinds: Vec<_> = told.iter().map(|record| record["kind"].as_str().unwrap()).collect();
@@ -40,7 +40,7 @@ fn until_there_again(server: &Server, kept: &Path, policy: &str) {
 }
 
 /// So many tasks, accepted by somebody.
-fn submit(server: &Server, count: usize) -> Vec<String> {
+pub(crate) fn submit(server: &Server, count: usize) -> Vec<String> {
     (0..count).map(|n| server.submit(&[], &["echo", &n.to_string()])).collect()
 }
 
@@ -173,11 +173,15 @@ fn of_two_clones_the_second_is_found_out_with_evidence_on_both_sides() {
     let server = Server::start(&["--no-agent"]);
     let mut agent = Agent::join(&server, "n1", &[]);
     all_recorded_once(&server, &submit(&server, 2));
+    // Something runs when the machine is copied: each copy writes down how that ended, in its own words.
+    let cut = server.submit(&[], &["sleep", "600"]);
+    server.until_state(&cut, &["running"]);
     agent.kill();
     let mut clone = agent.copied(&server, "clone");
     // The first goes on and is countersigned.
     agent.launch();
     agent.until_online(&server);
+    until_told(&server, &cut, "outcome");
     all_recorded_once(&server, &submit(&server, 2));
     let policy = policy(&server);
     server.cortex(&["audit", "verify", "n1", "--policy", &policy]).ok();

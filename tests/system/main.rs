@@ -19,6 +19,7 @@ mod network;
 mod ready;
 mod refuse;
 mod run;
+mod set_back;
 mod stages;
 mod storm;
 mod support;

@@ -203,6 +203,13 @@ impl Driver {
             trigger: trigger.to_owned(),
         };
         let journal = self.started.journal.clone();
+        if trigger == "start" {
+            // With the session.
+            if let Err(error) = journal.announce(loaded) {
+                tracing::error!(%error, "the policy could not be recorded");
+            }
+            return;
+        }
         tokio::spawn(async move {
             if let Err(error) = journal.policy_loaded(loaded).await {
                 tracing::error!(%error, "the policy could not be recorded");

@@ -122,7 +122,11 @@ impl Driver {
 
     pub(super) fn audit_heard(&mut self, news: AuditDown) {
         match news {
-            AuditDown::State(state) => self.audit_state(&state),
+            AuditDown::State(state) => {
+                if self.audit_state(&state) {
+                    self.audit_begin();
+                }
+            }
             AuditDown::Ack(ack) => {
                 let end = match self.audit.upload.answered(ack.id) {
                     Some(Sent::Records(end)) => end,
@@ -157,7 +161,21 @@ impl Driver {
         }
     }
 
-    fn audit_state(&mut self, state: &AuditState) {
+    /// The session is written down now that nothing speaks against this journal. Work or a sign of life does the same before.
+    fn audit_begin(&self) {
+        let journal = self.started.journal.clone();
+        if journal.contradicted() {
+            return;
+        }
+        tokio::spawn(async move {
+            if let Err(error) = journal.begin().await {
+                tracing::error!(%error, "the session could not be recorded");
+            }
+        });
+    }
+
+    /// False if the journal is not what the mirror has seen of it, or that cannot be told.
+    fn audit_state(&mut self, state: &AuditState) -> bool {
         let journal = self.started.journal.clone();
         let stop = |code, what: &str| {
             let why = format!("{what}: {}", state.reason);
@@ -174,15 +192,17 @@ impl Driver {
         self.audit.challenge.clone_from(&state.challenge);
         let pinned = match journal.mirror() {
             Ok(pinned) => pinned,
-            Err(error) => return self.audit_stop(&error),
+            Err(error) => {
+                self.audit_stop(&error);
+                return false;
+            }
         };
         let offered = VerifierKey::parse(&state.mirror_vkey).ok();
         let note = state.cosigned_note.clone();
         let own = pinned.clone().or(offered);
-        let Some(key) = own else { return };
+        let Some(key) = own else { return true };
         if pinned.is_some() {
-            self.audit_newest(&note);
-            return;
+            return self.audit_newest(&note);
         }
         // The first mirror that this log meets is its mirror, unless the configuration has named one before.
         tracing::info!(mirror = key.name(), "pinning the mirror's key");
@@ -197,21 +217,25 @@ impl Driver {
             }
             drop(keep.send(Kept(result)).await);
         });
+        true
     }
 
     /// The newest cosigned checkpoint that the mirror knows must be one of this log.
-    fn audit_newest(&mut self, note: &str) {
+    fn audit_newest(&mut self, note: &str) -> bool {
         if note.is_empty() {
-            return;
+            return true;
         }
         match self.started.journal.believe(note) {
-            Ok(note) if note.checkpoint().size > self.started.journal.cosigned() => {
-                self.keep_note(note)
+            Ok(note) => {
+                if note.checkpoint().size > self.started.journal.cosigned() {
+                    self.keep_note(note);
+                }
+                true
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "the mirror's newest checkpoint is not believed");
                 self.audit.upload.stop();
+                false
             }
         }
     }
@@ -266,7 +290,7 @@ impl Driver {
                     Ok(Err(error)) => tracing::error!(%error, "evidence could not be kept"),
                     Err(error) => tracing::error!(%error, "evidence could not be kept"),
                 }
-                if let Err(error) = journal.quarantine(&why).await {
+                if let Err(error) = journal.quarantine(code, &why).await {
                     tracing::error!(%error, "the quarantine could not be recorded");
                 }
             });

@@ -77,10 +77,10 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
     let mut policy = PolicyFile::open(&config.policy, &config.data_dir);
     let digest = policy.current().map(|policy| policy.digest().to_owned()).unwrap_or_default();
     if !started.closed {
-        let opened = started.journal.session_open(&started.session, &digest).await;
+        let opened = started.journal.session_open(&started.session, &digest);
         opened.map_err(|err| err.to_fault())?;
         pin(&config, &started).await?;
-        // With it the head that opens the audit is this process's own: a copy of the journal that starts elsewhere shows another.
+        // What was recovered belongs to the head that opens the audit.
         started.journal.flush().await.map_err(|err| err.to_fault())?;
     }
     let probed = manifest::probe(&config.labels).await;
@@ -438,7 +438,7 @@ impl Driver {
     }
 
     async fn close(&mut self) {
-        if self.started.closed {
+        if self.started.closed || self.started.journal.contradicted() {
             return;
         }
         let clean = self.worker.active().next().is_none();

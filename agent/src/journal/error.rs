@@ -58,6 +58,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The reason that was recorded.
         why: String,
+        /// It is shorter than it once was, and says nothing else than it said then.
+        set_back: bool,
     },
     /// No space for it.
     #[error("no space on the disk for the journal {0}")]
@@ -115,6 +117,7 @@ impl OpenError {
             Self::Old { .. } => (Code::JournalOld, None),
             Self::Corrupt { .. } => (Code::JournalDamaged, Some(RECOVER)),
             Self::RolledBack { .. } => (Code::JournalRolledBack, Some(RECOVER)),
+            Self::Quarantined { set_back: true, .. } => (Code::JournalRolledBack, Some(RECOVER)),
             Self::Quarantined { .. } => (Code::JournalForked, Some(RECOVER)),
             Self::DiskFull(_) => (Code::NodeDiskLow, None),
             Self::Io { .. } => (Code::JournalUnwritable, None),

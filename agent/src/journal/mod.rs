@@ -210,6 +210,7 @@ impl Journal {
         let (requests, receiver) = std::sync::mpsc::channel();
         let writer = Writer {
             books,
+            announced: Vec::new(),
             owed_clear: !opened.spare,
             ahead: opened.ahead,
             gate: gate.map_err(failed)?,
@@ -312,12 +313,13 @@ impl Journal {
         self.ask(Op::Flush).await
     }
 
-    /// Writes that an agent process works with this journal from now on.
+    /// Writes that an agent process works with this journal from now on: before the next record, or when [`Self::begin`] is
+    /// called. An agent asks before it writes: what it would write into a journal that was set back would be a second history.
     ///
     /// # Errors
     /// The journal is blocked.
-    pub async fn session_open(&self, session: &str, policy: &str) -> Result<(), JournalError> {
-        let record = SessionOpen {
+    pub fn session_open(&self, session: &str, policy: &str) -> Result<(), JournalError> {
+        self.announce(SessionOpen {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             exe_sha256: None,
             session: session.to_owned(),
@@ -327,8 +329,24 @@ impl Journal {
             clean: self.0.closed,
             policy: policy.to_owned(),
             config: None,
-        };
-        self.record(record, Vec::new()).await.map(drop)
+        })
+    }
+
+    /// A record that is written before the next one, and not before.
+    ///
+    /// # Errors
+    /// The journal is blocked.
+    pub fn announce(&self, record: impl Into<Record>) -> Result<(), JournalError> {
+        let gone = |_| self.0.shared.blocked().unwrap_or_else(JournalError::gone);
+        self.0.requests.send(Op::Announce(Box::new(record.into()))).map_err(gone)
+    }
+
+    /// Writes what was announced.
+    ///
+    /// # Errors
+    /// The journal is blocked.
+    pub async fn begin(&self) -> Result<(), JournalError> {
+        self.ask(Op::Begin).await
     }
 
     /// Writes that the process ends in order; `clean` says that nothing was running.

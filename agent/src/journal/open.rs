@@ -11,6 +11,7 @@ use super::{store, walk};
 use crate::clock::Stamps;
 use cortex_audit::record::Genesis;
 use cortex_audit::{Envelope, Frontier, Head, Leaf, LogKey, SignedNote};
+use cortex_model::Code;
 use cortex_model::proto::OutcomeReport;
 use cortex_model::{AttemptKey, TaskId, TaskKey, Workspace};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
@@ -28,6 +29,8 @@ const LOOK: u64 = 50_000;
 
 /// The fact that keeps a journal closed until somebody looks.
 pub(crate) const QUARANTINE: &str = "quarantine";
+/// The fact that says with which code.
+pub(crate) const QUARANTINE_CODE: &str = "quarantine.code";
 
 /// An intent that was found without outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +141,10 @@ pub(crate) fn check(files: Files, key: StoredKey, path: &Path) -> Result<Opened,
     let size = tables::size(&transaction).map_err(failed)?;
     let quarantine = tables::meta(&transaction, &format!("fact.{QUARANTINE}")).map_err(failed)?;
     if let Some(why) = quarantine {
-        return Err(OpenError::Quarantined { path: path.to_owned(), why });
+        let code =
+            tables::meta(&transaction, &format!("fact.{QUARANTINE_CODE}")).map_err(failed)?;
+        let set_back = code.as_deref() == Some(Code::JournalRolledBack.as_str());
+        return Err(OpenError::Quarantined { path: path.to_owned(), why, set_back });
     }
     let cosigned = cosigned(&transaction, &key.key).map_err(failed)?.map_err(corrupt)?;
     let checker =

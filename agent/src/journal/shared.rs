@@ -214,6 +214,12 @@ impl Shared {
         lock(&self.contradictions).push(contradiction.clone());
     }
 
+    /// Whether the log is not what its key signed once: what is written now would be another history.
+    pub(crate) fn contradicted(&self) -> bool {
+        let Some(JournalError::Blocked { code, .. }) = &*lock(&self.stopped) else { return false };
+        matches!(code, Code::JournalRolledBack | Code::JournalForked)
+    }
+
     pub(crate) fn contradictions(&self) -> Vec<Contradiction> {
         std::mem::take(&mut *lock(&self.contradictions))
     }

@@ -6,7 +6,7 @@ use super::ahead::Item;
 use super::error::JournalError;
 use super::gate::{Contradiction, Held, hold, holds};
 use super::group::sign;
-use super::open::QUARANTINE;
+use super::open::{QUARANTINE, QUARANTINE_CODE};
 use super::shared::Shared;
 use super::writer::Op;
 use super::{Journal, tables};
@@ -239,6 +239,12 @@ impl Journal {
         self.0.shared.upstream().stop = stop;
     }
 
+    /// Whether this log is not what its key signed once. Nothing is written that need not be: it would be another history.
+    #[must_use]
+    pub fn contradicted(&self) -> bool {
+        self.0.shared.contradicted()
+    }
+
     /// Contradictions that were found since the last call: notes with what they show.
     #[must_use]
     pub fn contradictions(&self) -> Vec<(Code, String, Vec<String>)> {
@@ -265,8 +271,9 @@ impl Journal {
     ///
     /// # Errors
     /// The journal is blocked.
-    pub async fn quarantine(&self, why: &str) -> Result<(), JournalError> {
-        self.facts(vec![Item::Fact(QUARANTINE.to_owned(), why.to_owned())]).await
+    pub async fn quarantine(&self, code: Code, why: &str) -> Result<(), JournalError> {
+        let fact = |name: &str, value: &str| Item::Fact(name.to_owned(), value.to_owned());
+        self.facts(vec![fact(QUARANTINE, why), fact(QUARANTINE_CODE, code.as_str())]).await
     }
 
     async fn facts(&self, items: Vec<Item>) -> Result<(), JournalError> {

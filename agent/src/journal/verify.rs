@@ -4,10 +4,11 @@
 
 use super::error::OpenError;
 use super::inspect::Reader;
-use super::open::QUARANTINE;
+use super::open::{QUARANTINE, QUARANTINE_CODE};
 use cortex_audit::record::Genesis;
 use cortex_audit::verify::{self, Bodies, Source, Trust, Unreadable, Verdict};
 use cortex_audit::{Envelope, KeyKind, Leaf, Origin, Policy, PublicKey, VerifierKey};
+use cortex_model::Code;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
@@ -88,7 +89,9 @@ fn look(dir: &Path, believed: &Believed) -> Report {
     if let Err(err) = read {
         let verdict = match &err {
             OpenError::Corrupt { .. } => Verdict::Invalid,
-            OpenError::RolledBack { .. } => Verdict::Rollback,
+            OpenError::RolledBack { .. } | OpenError::Quarantined { set_back: true, .. } => {
+                Verdict::Rollback
+            }
             OpenError::Quarantined { .. } => Verdict::Fork,
             OpenError::Locked(_)
             | OpenError::Newer { .. }
@@ -140,7 +143,10 @@ fn judge(reader: &Reader, believed: &Believed, report: &mut Report) -> Result<()
     report.verdict = report.verdict.min(found.verdict);
     report.report = Some(found);
     if let Some(why) = reader.fact(QUARANTINE)? {
-        report.find(Verdict::Fork, format!("the journal is quarantined: {why}"));
+        let set_back =
+            reader.fact(QUARANTINE_CODE)?.as_deref() == Some(Code::JournalRolledBack.as_str());
+        let verdict = if set_back { Verdict::Rollback } else { Verdict::Fork };
+        report.find(verdict, format!("the journal is quarantined: {why}"));
     }
     Ok(())
 }

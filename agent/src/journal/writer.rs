@@ -21,6 +21,9 @@ const GROUP: usize = 256;
 /// No more requests are added to a group of so many bytes.
 const GROUP_BYTES: usize = 512 * 1024;
 
+/// Most records that are announced; more are written at once.
+const ANNOUNCED: usize = 16;
+
 /// What an outcome may take: its records, openings and report with the output inside. So much is kept free for each
 /// open intent.
 pub(crate) const OUTCOME_MAX: usize = 16 * 1024;
@@ -36,6 +39,10 @@ pub(crate) enum Op {
         openings: Vec<Opening>,
         reply: Reply<(u64, Leaf)>,
     },
+    /// Written before the next record of any other kind, and not before.
+    Announce(Box<Record>),
+    /// Write what was announced.
+    Begin(Reply<()>),
     Intent {
         draft: Box<IntentDraft>,
         reply: Reply<IntentGuard>,
@@ -75,6 +82,8 @@ pub(crate) struct Writer {
     pub(crate) store: Store,
     /// For guards: dropping one is a request.
     pub(crate) requests: Sender<Op>,
+    /// What stands before the next record.
+    pub(crate) announced: Vec<Record>,
     /// A file was left behind full and is to be cleared.
     pub(crate) owed_clear: bool,
     pub(crate) heartbeat: Duration,
@@ -90,6 +99,9 @@ impl Writer {
                 Ok(op) => ops.push(op),
                 Err(RecvTimeoutError::Timeout) => {
                     beat_at = Instant::now() + self.heartbeat;
+                    if self.books.shared.contradicted() {
+                        continue;
+                    }
                     ops.push(self.heartbeat());
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -168,17 +180,26 @@ impl Writer {
             let Some(op) = ops.next() else { break };
             match op {
                 Op::Flush(reply) => flush.push(reply),
+                Op::Announce(record) if self.announced.len() < ANNOUNCED => {
+                    self.announced.push(*record);
+                }
                 Op::Facts { items, reply } => {
                     items.into_iter().for_each(|item| group.push(item));
                     flush.push(reply);
                 }
+                op @ (Op::Heard { .. } | Op::Close) => {
+                    apply(&mut group, op, &mut self.gate, room, &self.requests, answers);
+                }
                 op @ (Op::Record { .. }
+                | Op::Announce(_)
+                | Op::Begin(_)
                 | Op::Intent { .. }
                 | Op::Outcome { .. }
                 | Op::Refusal { .. }
-                | Op::Dropped(_)
-                | Op::Heard { .. }
-                | Op::Close) => {
+                | Op::Dropped(_)) => {
+                    for record in self.announced.drain(..) {
+                        announced(&mut group, &record);
+                    }
                     apply(&mut group, op, &mut self.gate, room, &self.requests, answers);
                 }
             }
@@ -243,6 +264,13 @@ impl Writer {
     }
 }
 
+/// Puts what was announced into the group.
+fn announced(group: &mut Group<'_>, record: &Record) {
+    if let Err(err) = group.append(record, Vec::new()) {
+        tracing::error!(kind = record.kind(), ?err, "what was announced cannot be recorded");
+    }
+}
+
 /// After a failed write nobody knows what the disk holds.
 fn dead(err: std::io::Error) -> JournalError {
     let err = JournalError::io(err);
@@ -291,6 +319,8 @@ fn apply(
             group.heard(&key);
             answer(Ok(()), reply, answers);
         }
+        Op::Announce(record) => announced(group, &record),
+        Op::Begin(reply) => answer(Ok(()), reply, answers),
         Op::Facts { .. } | Op::Flush(_) | Op::Close => {}
     }
 }
@@ -324,6 +354,7 @@ fn refuse(op: Op, err: &JournalError) {
         Op::Intent { reply, .. } => send(reply, err),
         Op::Outcome { reply, .. } | Op::Refusal { reply, .. } => send(reply, err),
         Op::Heard { reply, .. } | Op::Facts { reply, .. } | Op::Flush(reply) => send(reply, err),
-        Op::Dropped(_) | Op::Close => {}
+        Op::Begin(reply) => send(reply, err),
+        Op::Announce(_) | Op::Dropped(_) | Op::Close => {}
     }
 }

@@ -4,6 +4,7 @@ use super::Server;
 use super::run::{self, Running};
 use super::server::{allowed, kill_all, online, write_policy};
 use super::wait;
+use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 
 /// An agent with its own data directory, below the server's temporary directory.
@@ -87,6 +88,14 @@ impl Agent {
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().unwrap().stderr()
+    }
+
+    /// SIGTERM, and its end.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) {
+        let process = self.process.take().unwrap();
+        process.signal(Signal::TERM);
+        process.end().ok();
     }
 
     /// kill -9 of the agent alone.

@@ -42,6 +42,7 @@ struct Disk {
     bytes: Mutex<Vec<u8>>,
     history: History,
     quota: Arc<Mutex<u64>>,
+    anchors_full: Arc<std::sync::atomic::AtomicBool>,
     broken: Arc<Mutex<Option<usize>>>,
 }
 
@@ -90,6 +91,9 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.tick()?;
+        if self.number > 0 && self.anchors_full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.history.note(Step::Write(self.number, offset, data.to_vec()));
         write(&mut self.bytes.lock().unwrap(), offset, data);
         Ok(())
@@ -157,6 +161,8 @@ fn write(bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {
 struct Machine {
     history: History,
     quota: Arc<Mutex<u64>>,
+    /// No write to the ahead files finds space any more: the file system copies what it overwrites, and is full.
+    anchors_full: Arc<std::sync::atomic::AtomicBool>,
     broken: Arc<Mutex<Option<usize>>>,
 }
 
@@ -177,7 +183,8 @@ impl Machine {
                 *quota.lock().unwrap() = u64::MAX;
             }
             let (bytes, history) = (Mutex::new(bytes), self.history.clone());
-            let disk = Disk { number, bytes, history, quota, broken: Arc::clone(&self.broken) };
+            let (anchors_full, broken) = (Arc::clone(&self.anchors_full), Arc::clone(&self.broken));
+            let disk = Disk { number, bytes, history, quota, anchors_full, broken };
             number += 1;
             backend::Backend::new(disk)
         });
@@ -219,7 +226,8 @@ impl Seed {
 /// Some twenty records: runs, a refusal, an acknowledgement, a cosigned size.
 async fn scenario(journal: &Journal, history: &History) {
     let said = |journal: &Journal| history.note(Step::Answered(journal.size()));
-    journal.session_open("s", "p").await.unwrap();
+    journal.session_open("s", "p").unwrap();
+    journal.begin().await.unwrap();
     said(journal);
     for round in 0..5 {
         let guards = [0, 1].map(|n| journal.intent(draft(&format!("t{round}-{n}"))));
@@ -399,5 +407,44 @@ async fn a_full_disk_is_waited_out_and_nothing_is_lost_meanwhile() {
     let guard = journal.intent(draft("after")).await.unwrap();
     assert!(guard.seq() > ended.seq);
     journal.outcome(guard, exited()).await.unwrap();
+    verified(&journal).await;
+}
+
+#[tokio::test]
+async fn anchors_that_find_no_space_for_an_intent_start_nothing() {
+    let seed = Seed::new();
+    let machine = Machine::new();
+    let (journal, _) = machine.open(seed.images.clone(), &seed).unwrap();
+    machine.anchors_full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let refused = journal.intent(draft("a")).await.unwrap_err();
+    assert_eq!(refused.to_fault().code, cortex_model::Code::NodeDiskLow, "{refused}");
+    // Nobody knows what that write left behind: it is not tried again.
+    machine.anchors_full.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(journal.intent(draft("b")).await.is_err() && journal.blocked().is_some());
+    drop(journal);
+    let left = crashed(&seed.images, &machine.history.steps(), || false);
+    let (journal, open) = Machine::new().open(left, &seed).unwrap();
+    assert_eq!((open.len(), journal.size()), (0, 1), "it never began");
+    journal.outcome(journal.intent(draft("a")).await.unwrap(), exited()).await.unwrap();
+    verified(&journal).await;
+}
+
+#[tokio::test]
+async fn anchors_that_find_no_space_for_an_outcome_leave_an_attempt_that_counts_as_interrupted() {
+    let seed = Seed::new();
+    let machine = Machine::new();
+    let (journal, _) = machine.open(seed.images.clone(), &seed).unwrap();
+    let guard = journal.intent(draft("a")).await.unwrap();
+    machine.anchors_full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let lost = journal.outcome(guard, exited()).await.unwrap_err();
+    assert_eq!(lost.to_fault().code, cortex_model::Code::NodeDiskLow, "{lost}");
+    drop(journal);
+    let left = crashed(&seed.images, &machine.history.steps(), || false);
+    let (journal, mut open) = Machine::new().open(left, &seed).unwrap();
+    assert_eq!(open.len(), 1, "it began, and nobody knows how it ended");
+    let what = Found { rebooted: false, orphans: 0, survivors: 0 };
+    let outcome = Outcome::without_run(what.ending());
+    journal.recover(open.remove(0), &what, outcome).await.unwrap();
+    assert_eq!(kinds(&journal).await, ["genesis", "intent", "recovery", "outcome"]);
     verified(&journal).await;
 }

@@ -146,7 +146,8 @@ async fn a_refusal_is_an_entry_and_a_report_and_is_final() {
 async fn many_at_once_share_transactions_and_form_one_chain() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path());
-    journal.session_open("s1", "p").await.unwrap();
+    journal.session_open("s1", "p").unwrap();
+    journal.begin().await.unwrap();
     let runs = (0..300).map(|n| {
         let journal = journal.clone();
         tokio::spawn(async move {
@@ -161,10 +162,45 @@ async fn many_at_once_share_transactions_and_form_one_chain() {
     assert_eq!(verified(&journal).await.head().unwrap().size, 1 + 1 + 600 + 1);
     drop(journal);
     let (journal, _) = open(dir.path());
-    journal.session_open("s2", "p").await.unwrap();
+    journal.session_open("s2", "p").unwrap();
+    journal.begin().await.unwrap();
     let last = journal.records(603, 1).await.unwrap().remove(0);
     let entry = cortex_audit::Envelope::parse(&last).unwrap();
     assert_eq!(entry.data.get("clean"), Some(&cortex_audit::Value::Bool(true)));
+}
+
+#[tokio::test]
+async fn what_is_announced_is_written_before_the_next_record_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    let loaded = |trigger: &str| cortex_audit::record::Config {
+        what: trigger.to_owned(),
+        old: None,
+        new: None,
+    };
+    journal.session_open("s1", "p").unwrap();
+    journal.announce(loaded("start")).unwrap();
+    journal.acked(&key("nothing")).await.unwrap();
+    journal.flush().await.unwrap();
+    // A copy that only asks whether it is the newest has signed nothing.
+    assert_eq!(kinds(&journal).await, ["genesis"]);
+    let guard = journal.intent(draft("a")).await.unwrap();
+    assert_eq!(kinds(&journal).await, ["genesis", "session.open", "config", "intent"]);
+    journal.outcome(guard, exited()).await.unwrap();
+    drop(journal);
+    let (journal, _) = open(dir.path());
+    journal.session_open("never asked", "p").unwrap();
+    drop(journal);
+    let (journal, _) = open(dir.path());
+    journal.session_open("s2", "p").unwrap();
+    journal.begin().await.unwrap();
+    journal.begin().await.unwrap();
+    assert_eq!(kinds(&journal).await[5..], ["session.open"]);
+    // Any number may be announced; too many do not wait.
+    (0..20).for_each(|n| journal.announce(loaded(&n.to_string())).unwrap());
+    journal.begin().await.unwrap();
+    assert_eq!(kinds(&journal).await.len(), 6 + 20);
+    verified(&journal).await;
 }
 
 #[tokio::test]
@@ -280,7 +316,8 @@ async fn a_journal_below_the_floor_or_beside_it_starts_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (here, clone) = (dir.path().join("here"), dir.path().join("clone"));
     let (journal, _) = open_at(&here);
-    journal.session_open("s1", "p").await.unwrap();
+    journal.session_open("s1", "p").unwrap();
+    journal.begin().await.unwrap();
     drop(journal);
     copy(&here, &clone);
     let (journal, _) = open_at(&here);
