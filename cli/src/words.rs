@@ -4,6 +4,7 @@
 use crate::duration;
 use cortex_model::FileAction;
 use cortex_model::proto as pb;
+use cortex_model::text::{hides, visible};
 use pb::ending::Kind;
 
 /// A time in UTC with milliseconds; "-" for never.
@@ -61,22 +62,19 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     format!("{head}...")
 }
 
-/// Text from elsewhere, safe for a terminal: control characters escaped.
+/// Text from elsewhere, safe for a terminal and for the eyes: what controls or hides is written out.
 pub(crate) fn safe(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
+    visible(text)
 }
 
-fn quote(arg: &[u8]) -> String {
+/// An argument as one would type it: where it begins and ends can be seen.
+pub(crate) fn quote(arg: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(arg) else {
         return format!("$'{}'", arg.escape_ascii());
     };
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    if text.chars().any(char::is_control) {
-        format!("$'{}'", safe(text).replace('\'', "\\'"))
+    if text.chars().any(hides) {
+        format!("$'{}'", safe(&text.replace('\\', r"\\")).replace('\'', "\\'"))
     } else if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
     } else {
@@ -132,12 +130,13 @@ mod tests {
 
     #[test]
     fn arguments_are_quoted_as_typed() {
-        let table: [(&[u8], &str); 6] = [
+        let table: [(&[u8], &str); 7] = [
             (b"uname", "uname"),
             (b"", "''"),
             (b"a b", "'a b'"),
             (b"it's", r"'it'\''s'"),
             (b"a\x1b[2J", r"$'a\u{1b}[2J'"),
+            (b"a\\n\n", r"$'a\\n\n'"),
             (b"\xff", r"$'\xff'"),
         ];
         for (arg, text) in table {

@@ -48,6 +48,8 @@ struct Seen {
     id: Option<Leaf>,
     /// The node's clock in its newest record, Unix milliseconds.
     newest_ms: u64,
+    /// The newest record of a recovery, and the intent that it is about. Which task that is, the outcome behind it says.
+    recovered: Option<(u64, u64)>,
 }
 
 /// See the module.
@@ -162,12 +164,20 @@ impl Index {
             seen.id = Some(Leaf::of(line));
         }
         let log = seen.id.unwrap_or(envelope.position.log);
+        let about = envelope.data.get("intent").and_then(|seq| seq.as_u64());
+        if envelope.kind == kind::RECOVERY {
+            seen.recovered = about.map(|intent| (seq, intent));
+        }
+        let before = seen.recovered.filter(|(at, intent)| at + 1 == seq && about == Some(*intent));
         let Some((task, number)) = text("cmd").and_then(command) else { return };
         let intent = envelope.kind == kind::INTENT;
         let records = intent || envelope.kind == kind::REFUSAL;
         let entry = self.entry(workspace, task);
-        if entry.records.len() < AUDIT_FOUND_MAX {
-            entry.records.push(pb::MirrorRecord { log: log32.to_owned(), seq, attempt: number });
+        for seq in before.map(|(at, _)| at).into_iter().chain([seq]) {
+            if entry.records.len() < AUDIT_FOUND_MAX {
+                let log = log32.to_owned();
+                entry.records.push(pb::MirrorRecord { log, seq, attempt: number });
+            }
         }
         if !records {
             return;

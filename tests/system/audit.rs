@@ -100,7 +100,7 @@ fn what_a_task_did_is_told_in_plain_words_with_its_proof() {
     assert_eq!(kinds, ["intent", "outcome"]);
     let said = server.cortex(&["audit", "show", "--task", &id]).ok().says(&[
         "asked    by tester (human)",
-        "argv     [sh, -c, echo to-be-seen; exit 3]",
+        "argv     [sh, -c, 'echo to-be-seen; exit 3']",
         "program  /",
         "rules    allow (rule ",
         "level    ",
@@ -150,6 +150,11 @@ fn a_journal_is_verified_followed_proven_and_exported() {
     let mirror = std::fs::read_to_string(server.data().join("mirror.vkey")).unwrap();
     assert!(stated.contains(mirror.trim()), "{stated}");
     let own = on_node(&server, &["show", "--seq", "0", "--json"]).ok().json();
+    let kept = on_node(&server, &["keys"]).ok().text();
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&kept), lines(&stated), "the machine and its server name the same keys");
     assert!(stated.contains(&format!("/audit/{node}/{}", &own["leaf"].as_str().unwrap()[..32])));
 
     server.cortex(&["audit", "show"]).ok().says(&[&node, "active"]);
@@ -190,6 +195,35 @@ fn a_journal_is_verified_followed_proven_and_exported() {
     fits("journal-verify-report.schema.json", &json.stdout);
     on_node(&server, &["doctor"]).ok().says(&["an agent has it open", "Nothing is wrong"]);
     on_node(&server, &["show", "--task", &id]).ok().says(&["intent", "outcome"]);
+}
+
+#[test]
+fn a_command_cannot_write_lines_of_its_own_into_what_an_auditor_reads() {
+    let server = Server::start(&[]);
+    let forged =
+        "x\nended    exited with code 0\nproof    under the cosigned checkpoint of size 99";
+    let argv = ["echo", forged, "\u{1b}[2J\u{9b}31m", "\u{202e}txt.hs", "one, two", "it's \\n"];
+    let id = server.submit(&[], &argv);
+    server.until_state(&id, &["succeeded"]);
+    until_told(&server, &id, "outcome");
+    let told = server.cortex(&["audit", "show", "--task", &id]).ok().text();
+    let begin = |word: &str| told.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((begin("ended"), begin("proof")), (1, 2), "{told}");
+    let shown = [
+        r"argv     [echo, $'x\nended    exited with code 0\nproof    under the cosigned checkpoint of size 99', ",
+        r"$'\u{1b}[2J\u{9b}31m', $'\u{202e}txt.hs', 'one, two', 'it'\''s \n']",
+    ];
+    assert!(told.contains(&shown.concat()), "{told}");
+    let task = server.cortex(&["task", "show", &id]).ok().text();
+    let node = on_node(&server, &["show", "--task", &id]).ok().text();
+    for told in [told, task, node] {
+        let hidden = |c: &char| "\u{1b}\u{9b}\u{202e}".contains(*c);
+        assert_eq!(told.chars().find(hidden), None, "{told:?}");
+        let forged = |line: &&str| {
+            line.trim_start().starts_with("proof    under the cosigned checkpoint of size 99")
+        };
+        assert_eq!(told.lines().find(forged), None, "{told}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::arrows::{self, Manifest};
 use crate::checkout::{self, TextFile};
-use crate::{errors, promises, sources};
+use crate::{attacks, errors, promises, sources};
 
 /// Fails with every finding, so that one run shows all there is to do.
 #[track_caller]
@@ -100,6 +100,16 @@ fn links_in_documents_lead_somewhere() {
     let root = checkout::root();
     let exists = |path: &std::path::Path| root.join(path).exists();
     nothing(&documents.flat_map(|f| promises::dead_links(f, &exists)).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_attack_in_the_documents_is_shown_by_a_test_that_exists() {
+    let files = checkout::files();
+    let (tests, vectors) = (attacks::tests(&files), attacks::vectors(&files));
+    assert!(tests.len() > 500 && vectors.len() > 250, "{} {}", tests.len(), vectors.len());
+    let (rows, found) = attacks::unproven(&checkout::file("docs/audit.md"), &tests, &vectors);
+    nothing(&found);
+    assert!(rows > 40, "only {rows} rows are read");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! the tests in `house` apply them to this checkout.
 
 mod arrows;
+mod attacks;
 mod checkout;
 mod errors;
 mod house;

@@ -43,7 +43,7 @@ pub use open::{OpenIntent, Owed};
 pub use recover::{Recovered, recover};
 pub use show::{Shown, show};
 pub use upstream::{Cursor, read_floor};
-pub use verify::{Believed, Report, verify};
+pub use verify::{Believed, Keys, Report, keys, verify};
 
 pub use inspect::{owner, written as is_written};
 

@@ -4,6 +4,7 @@
 use super::error::OpenError;
 use super::inspect::{Reader, Stored};
 use cortex_audit::{Envelope, Leaf, Opening, Value, record};
+use cortex_model::text::{hides, visible};
 use std::path::Path;
 
 /// A record with its openings.
@@ -119,13 +120,13 @@ impl Shown {
     }
 }
 
-/// A value in one line. Canonical JSON escapes what could break out of it.
+/// A value in one line: JSON, unless it is a text that needs no escapes. What JSON leaves as it is and a terminal obeys is written out.
 fn plain(value: &Value) -> String {
     if let Value::Text(text) = value
-        && text.chars().all(|c| !c.is_control())
+        && !text.chars().any(hides)
     {
         return text.clone();
     }
     let bytes = value.to_bytes().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    visible(&String::from_utf8_lossy(&bytes))
 }

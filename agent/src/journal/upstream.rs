@@ -20,7 +20,7 @@ use cortex_model::proto::{AuditBatch, AuditEncoding, AuditHello, AuditOpenings};
 use tokio::sync::watch;
 
 /// The fact that holds the mirror's key.
-const MIRROR: &str = "mirror";
+pub(crate) const MIRROR: &str = "mirror";
 
 /// The tree's right edge where the last batch ended, so that the next one need not look for it.
 #[derive(Debug, Default)]

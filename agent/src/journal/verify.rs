@@ -5,6 +5,7 @@
 use super::error::OpenError;
 use super::inspect::Reader;
 use super::open::{QUARANTINE, QUARANTINE_CODE};
+use super::upstream::MIRROR;
 use cortex_audit::record::Genesis;
 use cortex_audit::verify::{self, Bodies, Source, Trust, Unreadable, Verdict};
 use cortex_audit::{Envelope, KeyKind, Leaf, Origin, Policy, PublicKey, VerifierKey};
@@ -149,6 +150,31 @@ fn judge(reader: &Reader, believed: &Believed, report: &mut Report) -> Result<()
         report.find(verdict, format!("the journal is quarantined: {why}"));
     }
     Ok(())
+}
+
+/// Whose signatures a journal carries, as this machine has it.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The journal's own key, under the name that its checkpoints carry.
+    pub journal: VerifierKey,
+    /// The mirror that was pinned, if one was.
+    pub mirror: Option<VerifierKey>,
+}
+
+/// The keys of the journal in `dir`, beside an agent that works with it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn keys(dir: &Path) -> Result<Keys, OpenError> {
+    let reader = Reader::open(dir)?;
+    let failed = |err| OpenError::from_redb(dir, err);
+    let first = reader.bodies(0..1).map_err(failed)?.pop();
+    let (_, journal) = first.and_then(|body| own_key(&body)).ok_or_else(|| OpenError::Corrupt {
+        path: dir.to_owned(),
+        why: "its first record names no key".to_owned(),
+    })?;
+    let mirror = reader.fact(MIRROR).map_err(failed)?;
+    Ok(Keys { journal, mirror: mirror.and_then(|key| VerifierKey::parse(&key).ok()) })
 }
 
 /// Made of keys that were parsed: it always is one.

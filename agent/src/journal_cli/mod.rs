@@ -1,6 +1,7 @@
-//! `cortex-agent journal`: verify, show, doctor and recover. The first three change nothing and run beside an agent.
+//! `cortex-agent journal`: verify, show, keys, doctor and recover. All but the last change nothing and run beside an agent.
 
 mod doctor;
+mod keys;
 mod show;
 
 use crate::clock::unix_now;
@@ -30,6 +31,8 @@ enum Command {
     Verify(Verify),
     /// Print records with what they commit to.
     Show(show::Show),
+    /// Print the journal's key and its mirror's as this machine has them, as a policy for `cortex audit verify`.
+    Keys(keys::Keys),
     /// Say what is wrong with the journal, if anything, and what helps.
     Doctor(doctor::Doctor),
     /// Set a journal aside that cannot be used, as evidence, and begin a new one that names it.
@@ -95,6 +98,7 @@ pub(crate) fn run(journal: Journal) -> ExitCode {
     let result = match journal.command {
         Command::Verify(args) => verify_command(&args),
         Command::Show(args) => show::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Recover(args) => recover_command(&args),
     };

@@ -108,3 +108,36 @@ fn a_command_is_a_task_and_a_number() {
         assert_eq!(command(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn what_was_found_at_a_start_belongs_to_the_task_whose_outcome_follows_it() {
+    let mut index = Index::new(AFTER);
+    let line = |seq: u64, kind: &str, data: Value| {
+        let position = Position { log: Leaf::ZERO, seq, prev: Leaf::ZERO };
+        let boot = "0d9dcf7e-0000-4000-8000-000000000000".into();
+        let stamp = Stamp { unix_us: 1_000_000, mono_us: 0, boot };
+        let mut line = Envelope::encode(position, kind, &stamp, data).unwrap();
+        line.push(b'\n');
+        line
+    };
+    let seq = |seq: u64| ("intent", Value::number(seq));
+    let cmd = |cmd: &str| ("cmd", Value::from(cmd));
+    let lines = [
+        line(0, "intent", Value::map([cmd("t1/1")])),
+        line(1, "intent", Value::map([cmd("t2/1")])),
+        line(2, "recovery", Value::map([seq(1)])),
+        line(3, "outcome", Value::map([seq(1), cmd("t2/1")])),
+        line(4, "recovery", Value::map([("intent", Value::Null)])),
+        line(5, "outcome", Value::map([seq(0), cmd("t1/1")])),
+    ];
+    // In two uploads, with the border between what was found and the outcome.
+    for (first, lines) in [(0, &lines[..3]), (3, &lines[3..])] {
+        let records = lines.concat().into();
+        let count = lines.len() as u32;
+        let stored =
+            pb::AuditStored { first_seq: first, count, records, ..pb::AuditStored::default() };
+        index.records("default", LOG32, &stored, 1);
+    }
+    let found = |task: &str| index.find("default", task).iter().map(|r| r.seq).collect::<Vec<_>>();
+    assert_eq!((found("t1"), found("t2")), (vec![0, 5], vec![1, 2, 3]));
+}

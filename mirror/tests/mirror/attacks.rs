@@ -324,6 +324,43 @@ async fn made_up_evidence_fills_nobodys_history() {
 }
 
 #[tokio::test]
+async fn numbers_at_the_end_of_their_range_are_refused_like_any_other() {
+    let world = World::new();
+    let mirror = world.mirror().await;
+    let mut node = Node::new("n1", 1);
+    node.grow(9);
+    mirror.gateway.acked(&node, 0, 4).await;
+    let good = node.batch(4, 8);
+    for first_seq in [u64::MAX, u64::MAX - 3, 1 << 63, (1 << 53) - 1, 1 << 53] {
+        for count in [0, 1, 4, u32::MAX] {
+            let batch = pb::AuditBatch { first_seq, count, ..good.clone() };
+            match mirror.gateway.ask("n1", &node.log32(), Ask::Batch(batch)).await {
+                Reply::Resend(resend) => assert_eq!(resend.from, 4),
+                Reply::Reject(_) => {}
+                other => panic!("{first_seq} {count}: {other:?}"),
+            }
+            let openings = pb::AuditOpenings { id: 3, first_seq, count, ..Default::default() };
+            match mirror.gateway.ask("n1", &node.log32(), Ask::Openings(openings)).await {
+                Reply::Resend(resend) => assert_eq!(resend.from, 0),
+                Reply::Reject(_) => {}
+                other => panic!("{first_seq} {count}: {other:?}"),
+            }
+            let batch = pb::AuditBatch { count, ..good.clone() };
+            if count != 4 {
+                let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Batch(batch)).await;
+                assert!(matches!(answer, Reply::Reject(_)), "{count}: {answer:?}");
+            }
+        }
+        let hello = pb::AuditHello { size: first_seq, ..node.hello() };
+        let answer = mirror.gateway.ask("n1", &node.log32(), Ask::Hello(hello)).await;
+        assert_eq!(code(answer), Code::WrongKey);
+    }
+    // The same mirror goes on.
+    mirror.gateway.acked(&node, 4, 8).await;
+    assert_eq!(mirror.gateway.stored(&node.log32()).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_change_of_key_is_taken_with_both_signatures_and_from_then_on_only_the_new_key_counts() {
     let world = World::new();
     let mirror = world.mirror().await;

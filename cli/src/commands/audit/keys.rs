@@ -25,7 +25,7 @@ pub(crate) async fn run(session: &Session) -> Result<(), CliError> {
         "# What this server says. Keep it as your policy only once you have compared the keys with what you know",
     )?;
     render::line(
-        "# from elsewhere: the node's own 'cortex-agent journal show', the mirror's mirror.vkey.",
+        "# from elsewhere: the node's own 'cortex-agent journal keys', the mirror's mirror.vkey.",
     )?;
     render::line(policy(&logs, &mirrors).trim_end())
 }

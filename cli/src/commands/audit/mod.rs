@@ -79,6 +79,25 @@ async fn journal(client: &Client, named: &str) -> Result<pb::AuditLog, CliError>
     }
 }
 
+/// Whether a journal is the one that was asked for, by the name that its own key signed; what the server calls it says nothing. A journal of
+/// which nothing could be read is none at all, and its verdict says so.
+///
+/// # Errors
+/// It is another.
+fn require_asked(named: &str, origin: Option<&str>, log: Option<&str>) -> Result<(), CliError> {
+    let Some(origin) = origin else { return Ok(()) };
+    let mut parts = origin.split('/').skip(2);
+    let (node, log32) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let by_id = named.len() >= 8 && log.unwrap_or(log32).starts_with(named);
+    if node == named || by_id {
+        return Ok(());
+    }
+    let shown =
+        crate::words::safe(&format!("journal {log32} of node {node}, not with that of {named}"));
+    Err(CliError::internal(format!("the server answered with {shown}"))
+        .with_hint("believe nothing that it says about this node until somebody knows why"))
+}
+
 /// The first 32 hex digits of an id.
 fn log32(log: &str) -> String {
     log.chars().take(32).collect()

@@ -63,6 +63,10 @@ pub(crate) async fn run(session: &Session, args: ProveArgs) -> Result<u8, CliErr
     if !same {
         return Err(CliError::internal("the server proved another record than was asked for"));
     }
+    let source = report.sources.first();
+    let id = source.and_then(|source| source.log).map(|log| log.to_string());
+    let origin = source.and_then(|source| source.origin.as_deref());
+    super::require_asked(&args.journal, origin, id.as_deref())?;
     let leaf = Leaf::of(&answer.body).to_string();
     if session.json() {
         render::json(&Shown {

@@ -1,9 +1,9 @@
 //! Records in plain words. What a record says is shown as what the node said, and openings only where they fit their commitments.
 
 use crate::duration;
-use crate::words::safe;
+use crate::words::{quote, safe};
 use cortex_audit::record::{
-    Auth, ConsentAnswered, ConsentAsked, Exec, Intent, Outcome, Record, Refusal,
+    Auth, ConsentAnswered, ConsentAsked, Exec, Intent, Outcome, Record, Recovery, Refusal,
 };
 use cortex_audit::{Commitment, Envelope, Opening, Value};
 use cortex_model::proto as pb;
@@ -92,6 +92,7 @@ pub(crate) fn describe(seq: u64, body: &[u8], openings: &[String]) -> Vec<String
         Ok(Some(Record::Refusal(refusal))) => out.extend(of_refusal(&refusal, openings)),
         Ok(Some(Record::ConsentAsked(asked))) => out.extend(of_question(&asked, openings)),
         Ok(Some(Record::ConsentAnswered(answer))) => out.extend(of_answer(&answer)),
+        Ok(Some(Record::Recovery(recovery))) => out.extend(of_recovery(&recovery)),
         Ok(Some(record)) => out.push(format!("says     {}", summary(&record))),
         Ok(None) => {
             out.push("says     something of a kind that this version does not know".to_owned())
@@ -161,7 +162,7 @@ fn of_exec(exec: &Exec, openings: &[String]) -> Vec<String> {
         format!("program  {}", safe(&exec.exe)),
         format!("argv     {}", value(Some(&exec.argv), openings)),
         format!("in       {}", value(Some(&exec.cwd), openings)),
-        format!("env      {}", value(Some(&exec.env), openings)),
+        format!("env      {}", environment(&exec.env, openings)),
     ];
     if let Some(digest) = &exec.exe_sha256 {
         out.push(format!("file     SHA-256 {}", safe(digest)));
@@ -201,6 +202,18 @@ fn of_outcome(outcome: &Outcome, openings: &[String]) -> Vec<String> {
             limit.limit,
             safe(&limit.strength)
         ));
+    }
+    out
+}
+
+fn of_recovery(recovery: &Recovery) -> Vec<String> {
+    let mut out = vec![format!(
+        "found    at the next start: {}; {} of its processes were still there and were ended",
+        safe(&recovery.found),
+        recovery.orphans
+    )];
+    if let (Some(seq), Some(hash)) = (recovery.intent, recovery.intent_hash) {
+        out.push(format!("answers  record {seq} ({hash}), which had no end"));
     }
     out
 }
@@ -245,28 +258,49 @@ fn ending(outcome: &Outcome) -> String {
 }
 
 /// The value behind a commitment, if an opening fits it.
+fn opened(commitment: &Commitment, openings: &[String]) -> Option<Value> {
+    let mut openings = openings.iter().map(Opening::from_stored);
+    let fits = openings.find(|opening| opening.commitment() == *commitment)?;
+    fits.reveal().map(|(_, value)| value)
+}
+
+/// The same in words.
 fn value(commitment: Option<&Commitment>, openings: &[String]) -> String {
     let Some(commitment) = commitment else { return "none".to_owned() };
-    let fits = openings
-        .iter()
-        .map(Opening::from_stored)
-        .find(|opening| opening.commitment() == *commitment);
-    match fits.and_then(|opening| opening.reveal()) {
-        Some((_, value)) => plain(&value),
-        None => "(not shown: only its hash is in the record)".to_owned(),
-    }
+    let hidden = || "(not shown: only its hash is in the record)".to_owned();
+    opened(commitment, openings).map_or_else(hidden, |value| plain(&value))
+}
+
+/// An environment as one would type it.
+fn environment(commitment: &Commitment, openings: &[String]) -> String {
+    let Some(Value::List(pairs)) = opened(commitment, openings) else {
+        return value(Some(commitment), openings);
+    };
+    let typed = |pair: &Value| {
+        if let Value::List(pair) = pair
+            && let [Value::Text(name), Value::Text(value)] = pair.as_slice()
+        {
+            return format!("{}={}", safe(name), quote(value.as_bytes()));
+        }
+        plain(pair)
+    };
+    pairs.iter().map(typed).collect::<Vec<_>>().join(" ")
 }
 
 fn plain(value: &Value) -> String {
     match value {
         Value::Text(text) => safe(text),
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(plain).collect();
+            let item = |value: &Value| {
+                value.as_text().map_or_else(|| plain(value), |text| quote(text.as_bytes()))
+            };
+            let items: Vec<String> = items.iter().map(item).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Map(map) => {
+            let there = map.iter().filter(|(_, value)| **value != Value::Null);
             let items: Vec<String> =
-                map.iter().map(|(k, v)| format!("{} {}", safe(k), plain(v))).collect();
+                there.map(|(k, v)| format!("{} {}", safe(k), plain(v))).collect();
             items.join(", ")
         }
         Value::Null => "none".to_owned(),

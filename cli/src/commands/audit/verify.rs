@@ -6,7 +6,7 @@ use crate::commands::Session;
 use crate::error::CliError;
 use crate::{duration, render};
 use clap::Args;
-use cortex_audit::verify::{Report, Trust, verify};
+use cortex_audit::verify::{Report, Trust, Verdict, verify};
 use cortex_audit::{Policy, SignedNote};
 use cortex_model::Code;
 use std::path::{Path, PathBuf};
@@ -122,6 +122,13 @@ pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliEr
         Ok(judged) => judged,
         Err(bundle::NotRead(why)) => return unreadable(session, &why),
     };
+    if let (Some(named), Some(source)) = (&args.journal, report.sources.first()) {
+        let log = source.log.map(|log| log.to_string());
+        if let Err(e) = super::require_asked(named, source.origin.as_deref(), log.as_deref()) {
+            e.report(session.json());
+            return Ok(Verdict::Unanchored.exit());
+        }
+    }
     if session.json() {
         let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
         render::line(&String::from_utf8_lossy(&bytes))?;
