@@ -85,6 +85,8 @@ pub struct Config {
     pub max_unacked_secs: u64,
     /// The mirror's key, got by another way than the gateway. `None`: the first mirror that the journal meets is its mirror.
     pub mirror: Option<VerifierKey>,
+    /// The mirror that the server named when the machine joined or renewed its certificate: for a journal that has none yet.
+    pub named_mirror: Option<VerifierKey>,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
     /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
@@ -127,6 +129,7 @@ impl Config {
             max_unacked: MAX_UNACKED_DEFAULT,
             max_unacked_secs: MAX_UNACKED_DEFAULT_SECS,
             mirror: None,
+            named_mirror: None,
             guard: Vec::new(),
             launcher: Vec::new(),
         }

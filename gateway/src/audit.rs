@@ -140,6 +140,7 @@ impl Audits {
     pub(crate) fn keys(&self) -> Vec<String> {
         let mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: Vec<String> = mirrors.values().map(|heard| heard.vkey.clone()).collect();
+        keys.sort();
         keys.dedup();
         keys
     }

@@ -1,9 +1,10 @@
 //! The audit as its users meet it: what a task did in plain words, and a journal that anybody verifies, against keys that they brought, on
 //! copies that they took, with three verifiers that share no code.
 
+use crate::set_back::on;
 use crate::support::agent::copy;
 use crate::support::run::{self, Ended, Running};
-use crate::support::{Server, text, wait};
+use crate::support::{Agent, Server, text, wait};
 use cortex_tests::browser::Browser;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -79,12 +80,18 @@ pub(crate) fn verdict(server: &Server, bundle: &Path, policy: &str) -> i32 {
 /// JSON on one line against a schema of the project.
 #[track_caller]
 fn fits(schema: &str, json: &[u8]) {
+    let value: Value = serde_json::from_slice(json).unwrap();
+    fit(schema, format!("{value}\n").as_bytes());
+}
+
+/// The same for many lines.
+#[track_caller]
+fn fit(schema: &str, lines: &[u8]) {
     let mut command = Command::new("python3");
     command.arg(repository().join("tests/verifiers/python/check_schemas.py"));
     command.arg(repository().join("schemas").join(schema));
     let dir = tempfile::tempdir().unwrap();
-    let value: Value = serde_json::from_slice(json).unwrap();
-    std::fs::write(dir.path().join("line"), format!("{value}\n")).unwrap();
+    std::fs::write(dir.path().join("line"), lines).unwrap();
     let line = std::fs::File::open(dir.path().join("line")).unwrap();
     let done = command.stdin(line).output().unwrap();
     assert!(done.status.success(), "{schema}: {}", String::from_utf8_lossy(&done.stdout));
@@ -177,7 +184,13 @@ fn a_journal_is_verified_followed_proven_and_exported() {
     let proof = text(&server.path("proof"));
     let args = ["audit", "prove", &node, &seq, "--policy", &policy, "--out", &proof];
     server.cortex(&args).ok().says(&["VERIFIED", "outcome", "hash     "]);
-    assert!(std::fs::read_to_string(proof).unwrap().starts_with("c2sp.org/tlog-proof@v1\n"));
+    // Later, without the server.
+    let record = text(&server.path("record"));
+    server.cortex(&["audit", "prove", &node, &seq, "--body", &record]).with(3);
+    let alone = ["audit", "verify", "--record", &record, "--proof", &proof];
+    server.cortex(&[&alone[..], &["--policy", &policy]].concat()).ok().says(&["VERIFIED"]);
+    server.cortex(&alone).with(3).says(&["UNANCHORED"]);
+    assert!(std::fs::read_to_string(&proof).unwrap().starts_with("c2sp.org/tlog-proof@v1\n"));
     server.cortex(&["audit", "prove", &node, "999999"]).complains(&["CX-150"]);
 
     let tail = server.cortex(&["audit", "tail", &node, "--no-follow", "-n", "3"]).ok().text();
@@ -195,6 +208,91 @@ fn a_journal_is_verified_followed_proven_and_exported() {
     fits("journal-verify-report.schema.json", &json.stdout);
     on_node(&server, &["doctor"]).ok().says(&["an agent has it open", "Nothing is wrong"]);
     on_node(&server, &["show", "--task", &id]).ok().says(&["intent", "outcome"]);
+}
+
+#[test]
+fn a_machine_that_joins_believes_the_mirror_that_its_server_names() {
+    let server = Server::start(&["--no-agent"]);
+    let mirror = std::fs::read_to_string(server.data().join("mirror.vkey")).unwrap();
+    wait::until("the mirror to be heard", || {
+        server.cortex(&["audit", "keys"]).text().contains(mirror.trim()).then_some(())
+    });
+    let endpoint = server.data().join("endpoint.json");
+    let mut agent = Agent::prepare(&server, "n1", endpoint.clone(), &[]);
+    let identity = agent.dir().join("identity/identity.json");
+    assert!(std::fs::read_to_string(&identity).unwrap().contains(mirror.trim()));
+    agent.launch();
+    agent.until_online(&server);
+    on(&agent, &["keys"]).ok().says(&["/audit/n1/", mirror.trim(), "quorum mirror1"]);
+    agent.kill();
+    // That key and no other: with another one there, this server's mirror is a stranger.
+    let mut agent = Agent::prepare(&server, "n2", endpoint, &[]);
+    let identity = agent.dir().join("identity/identity.json");
+    let other = "cortex.example/mirror/m1+8004e3a1+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU";
+    let text = std::fs::read_to_string(&identity).unwrap().replace(mirror.trim(), other);
+    std::fs::write(&identity, text).unwrap();
+    agent.launch();
+    agent.until_online(&server);
+    let id = server.submit(&["--node", "n2"], &["echo", "x"]);
+    server.until_state(&id, &["succeeded"]);
+    wait::until("the refusal of its acknowledgements", || {
+        agent.log().contains("an acknowledgement is not one").then_some(())
+    });
+    on(&agent, &["keys"]).ok().says(&[other]);
+    let verified = on(&agent, &["verify", "--mirror", mirror.trim(), "--json"]).json();
+    let fresh = &verified["report"]["sources"][0]["freshness"];
+    assert_eq!(fresh["cosigned_size"], Value::Null, "{verified}");
+}
+
+#[test]
+fn the_program_gives_every_vector_its_exit_code_and_a_report_of_its_schema() {
+    let mut exits = std::collections::BTreeMap::new();
+    let reports = tempfile::tempdir().unwrap();
+    let mut lines = Vec::new();
+    for kind in ["good", "bad"] {
+        let folder = repository().join("tests/golden/audit/v1").join(kind);
+        for dir in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let read = |name: &str| std::fs::read(dir.join(name)).ok();
+            let json = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
+            let expected = read("expected.json").map(json).unwrap()["exit"].as_i64().unwrap();
+            let options = read("options.json").map(json).unwrap_or_default();
+            let mut command = run::command(reports.path());
+            command.args(["audit", "verify", "--json"]);
+            let mut flag = |flag: &str, name: &str| {
+                if dir.join(name).exists() {
+                    command.arg(flag).arg(dir.join(name));
+                }
+            };
+            flag("--policy", "policy");
+            flag("--bundle", "source1");
+            flag("--bundle", "source2");
+            flag("--since", "since1.note");
+            flag("--record", "record.json");
+            flag("--proof", "record.tlog-proof");
+            if options["require_openings"] == true {
+                command.arg("--require-openings");
+            }
+            // These two are about a time that has gone by: what is young enough there is old now.
+            let mut expected = expected;
+            if let Some(age) = options["max_age"].as_u64() {
+                command.arg("--max-age").arg(format!("{age}s"));
+                expected = if expected == 0 { 6 } else { expected };
+            }
+            let ended = Running::start(command, b"").end();
+            assert_eq!(i64::from(ended.code), expected, "{}: {}", dir.display(), ended.stderr);
+            *exits.entry(ended.code).or_insert(0) += 1;
+            if ended.code != 2 {
+                lines.extend_from_slice(&ended.stdout);
+            }
+        }
+    }
+    assert_eq!(exits.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7], "{exits:?}");
+    fit("audit-verify-report.schema.json", &lines);
+    // Of the codes 8 is left: what cannot be read.
+    let nothing = text(&reports.path().join("nothing"));
+    let mut command = run::command(reports.path());
+    command.args(["audit", "verify", "--record", &nothing, "--proof", &nothing]);
+    Running::start(command, b"").end().with(8).complains(&["nothing"]).says(&["UNREADABLE"]);
 }
 
 #[test]

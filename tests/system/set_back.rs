@@ -9,7 +9,7 @@ use crate::support::{Agent, Fleet, Server, wait};
 use std::path::Path;
 
 /// `cortex-agent journal ...` about a node's own directory.
-fn on(agent: &Agent, args: &[&str]) -> Ended {
+pub(crate) fn on(agent: &Agent, args: &[&str]) -> Ended {
     let mut command = run::command(agent.dir());
     command.env_remove("CORTEX_DATA_DIR").args(["__agent", "journal"]).args(args);
     command.arg("--data-dir").arg(agent.dir());

@@ -85,6 +85,7 @@ pub(super) async fn settle(config: &mut Config, stop: &CancellationToken) -> Res
         }
     }
     config.workspace = Workspace::parse(&enrolled.workspace)?;
+    config.named_mirror = enrolled.certificate()?.mirror();
     config.node = enrolled.node;
     Ok(true)
 }

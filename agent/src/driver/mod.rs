@@ -99,8 +99,11 @@ async fn work(config: Config, started: Started, stop: &Stop) -> Result<(), Fault
 
 /// The owner's word on whose countersignatures count comes before anything that a gateway says.
 async fn pin(config: &Config, started: &Started) -> Result<(), Fault> {
-    let Some(key) = &config.mirror else { return Ok(()) };
+    // What the server said when the machine joined is for its first journal: a later one may have been begun because the mirror changed.
+    let named = config.named_mirror.as_ref().filter(|_| !started.journal.follows_another());
+    let Some(key) = config.mirror.as_ref().or(named) else { return Ok(()) };
     started.journal.pin_mirror(key).await.map_err(|err| err.to_fault())?;
+    let Some(key) = &config.mirror else { return Ok(()) };
     let pinned = started.journal.mirror().map_err(|err| err.to_fault())?;
     if pinned.as_ref() == Some(key) {
         return Ok(());

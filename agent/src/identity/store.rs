@@ -4,6 +4,7 @@
 use super::key::NodeKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cortex_audit::{KeyKind, VerifierKey};
 use cortex_model::limits::enrol::IDENTITY_FILE_MAX;
 use cortex_model::{Code, Fault, NodeId, Workspace};
 use rustls::pki_types::CertificateDer;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of `identity.json` that is written.
 const VERSION: u32 = 1;
+/// Keys of mirrors that are kept; one is of use.
+const MIRRORS_MAX: usize = 2;
 const KEY: &str = "key.pem";
 const IDENTITY: &str = "identity.json";
 
@@ -78,6 +81,9 @@ pub(crate) struct Certificate {
     pub(crate) not_after_ms: u64,
     /// Unix milliseconds.
     pub(crate) renew_at_ms: u64,
+    /// Keys of the mirrors that the server named with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mirrors: Vec<String>,
 }
 
 impl Certificate {
@@ -96,7 +102,14 @@ impl Certificate {
             not_before_ms: answer.not_before_ms,
             not_after_ms: answer.not_after_ms,
             renew_at_ms: answer.renew_at_ms.min(answer.not_after_ms),
+            mirrors: answer.mirrors.into_iter().take(MIRRORS_MAX).collect(),
         })
+    }
+
+    /// The mirror that the server named, if it named one and no other.
+    pub(crate) fn mirror(&self) -> Option<VerifierKey> {
+        let [key] = self.mirrors.as_slice() else { return None };
+        VerifierKey::parse(key).ok().filter(|key| key.kind() == KeyKind::Cosigner)
     }
 
     /// The node's own certificate first.

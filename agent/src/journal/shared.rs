@@ -253,6 +253,10 @@ impl Shared {
         roots.push_back((checkpoint.size, checkpoint.root));
     }
 
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
     /// Whether an origin is that of the log before this one.
     pub(crate) fn follows(&self, origin: &str) -> bool {
         self.predecessor.is_some() && self.predecessor.as_deref() == origin.rsplit('/').next()

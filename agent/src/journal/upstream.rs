@@ -145,6 +145,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether this journal names one before it.
+    #[must_use]
+    pub fn follows_another(&self) -> bool {
+        self.0.shared.has_predecessor()
+    }
+
     /// Pins the mirror's key, for the life of the log. A key that is pinned stays.
     ///
     /// # Errors

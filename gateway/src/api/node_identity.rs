@@ -68,6 +68,7 @@ impl Api {
             not_after_ms: issued.record.not_after.0,
             renew_at_ms: renew_at(issued.record.at).0,
             now_ms: crate::clock::now().0,
+            mirrors: self.audits.keys(),
         }
     }
 

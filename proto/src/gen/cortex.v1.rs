@@ -5278,6 +5278,10 @@ pub struct NodeCertificate {
     /// Server's clock, Unix milliseconds.
     #[prost(uint64, tag = "7")]
     pub now_ms: u64,
+    /// Keys of the mirrors that the server knows to be at work, `NAME+ID+KEY` as in their mirror.vkey. A journal that has met no mirror yet believes
+    /// the one that is named here, whatever a gateway says later. Empty: none is known; several different ones: none of them is meant.
+    #[prost(string, repeated, tag = "8")]
+    pub mirrors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks for a new certificate for the same key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

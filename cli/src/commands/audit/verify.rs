@@ -6,7 +6,7 @@ use crate::commands::Session;
 use crate::error::CliError;
 use crate::{duration, render};
 use clap::Args;
-use cortex_audit::verify::{Report, Trust, Verdict, verify};
+use cortex_audit::verify::{Report, Trust, Verdict, verify, verify_proof};
 use cortex_audit::{Policy, SignedNote};
 use cortex_model::Code;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,11 @@ Exit codes: 0 verified, 1 invalid, 2 policy or note not readable, 3 unanchored, 
 Examples:
   cortex audit verify laptop-1 --policy policy.txt
   cortex audit verify --bundle ./laptop-1-audit --policy policy.txt --since last-week.note
-  cortex audit verify laptop-1 --bundle ./laptop-1-audit --policy policy.txt --max-age 1h --json")]
+  cortex audit verify laptop-1 --bundle ./laptop-1-audit --policy policy.txt --max-age 1h --json
+  cortex audit verify --record 1207.json --proof 1207.tlog-proof --policy policy.txt")]
 pub(crate) struct VerifyArgs {
     /// A node, or the beginning of a journal's id: the server's copy is verified
-    #[arg(required_unless_present = "bundle")]
+    #[arg(required_unless_present_any = ["bundle", "proof"])]
     journal: Option<String>,
     /// An exported bundle; may be given several times, then all are compared
     #[arg(long, value_name = "DIR")]
@@ -43,6 +44,12 @@ pub(crate) struct VerifyArgs {
     /// Every hashed value must be there or erased on purpose
     #[arg(long)]
     require_openings: bool,
+    /// Verify one record instead, with this proof of it ('cortex audit prove --out')
+    #[arg(long, value_name = "FILE", requires = "record", conflicts_with_all = ["journal", "bundle"])]
+    proof: Option<PathBuf>,
+    /// The bytes of that record ('cortex audit prove --body')
+    #[arg(long, value_name = "FILE", requires = "proof")]
+    record: Option<PathBuf>,
 }
 
 /// Reads a policy.
@@ -100,6 +107,16 @@ pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliEr
             return Ok(USAGE);
         }
     };
+    if let (Some(record), Some(proof)) = (&args.record, &args.proof) {
+        return match (std::fs::read(record), std::fs::read(proof)) {
+            (Ok(record), Ok(proof)) => {
+                let record = record.strip_suffix(b"\n").unwrap_or(&record);
+                say(session, &verify_proof(record, &proof, &trust), &["the record".to_owned()])
+            }
+            (Err(e), _) => unreadable(session, &format!("{}: {e}", record.display())),
+            (_, Err(e)) => unreadable(session, &format!("{}: {e}", proof.display())),
+        };
+    }
     let mut fetched = None;
     if let Some(named) = &args.journal {
         let client = session.connect().await?;
@@ -129,11 +146,16 @@ pub(crate) async fn run(session: &Session, args: VerifyArgs) -> Result<u8, CliEr
             return Ok(Verdict::Unanchored.exit());
         }
     }
+    say(session, &report, &names)
+}
+
+/// Prints a report; its exit code.
+fn say(session: &Session, report: &Report, names: &[String]) -> Result<u8, CliError> {
     if session.json() {
         let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
         render::line(&String::from_utf8_lossy(&bytes))?;
     } else {
-        report.lines(&names).iter().try_for_each(|line| render::line(line))?;
+        report.lines(names).iter().try_for_each(|line| render::line(line))?;
     }
     Ok(report.verdict.exit())
 }
@@ -158,12 +180,5 @@ fn judge(
 /// Nothing was concluded, and that is the verdict.
 fn unreadable(session: &Session, why: &str) -> Result<u8, CliError> {
     CliError::new(Code::Usage, why).report(session.json());
-    let report = verify(Vec::new(), &Trust::default());
-    if session.json() {
-        let bytes = report.to_value().to_bytes().map_err(|e| CliError::internal(e.to_string()))?;
-        render::line(&String::from_utf8_lossy(&bytes))?;
-    } else {
-        report.lines(&[]).iter().try_for_each(|line| render::line(line))?;
-    }
-    Ok(report.verdict.exit())
+    say(session, &verify(Vec::new(), &Trust::default()), &[])
 }
