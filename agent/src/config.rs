@@ -87,6 +87,8 @@ pub struct Config {
     pub mirror: Option<VerifierKey>,
     /// The mirror that the server named when the machine joined or renewed its certificate: for a journal that has none yet.
     pub named_mirror: Option<VerifierKey>,
+    /// What tells the owner's desktop that a task asks; `None`: `notify-send` of the system.
+    pub notify: Option<PathBuf>,
     /// This program with the arguments that lead to [`crate::guard::main`]; empty: no guard process.
     pub guard: Vec<OsString>,
     /// The same for [`crate::sandbox::main`]; empty: nothing can be confined.
@@ -108,6 +110,7 @@ struct File {
     max_unacked_records: Option<u64>,
     max_unacked_secs: Option<u64>,
     mirror: Option<String>,
+    notify: Option<PathBuf>,
 }
 
 impl Config {
@@ -130,6 +133,7 @@ impl Config {
             max_unacked_secs: MAX_UNACKED_DEFAULT_SECS,
             mirror: None,
             named_mirror: None,
+            notify: None,
             guard: Vec::new(),
             launcher: Vec::new(),
         }
@@ -174,6 +178,10 @@ impl Config {
             let none = || bad("mirror is no key of a mirror, as in its mirror.vkey".to_owned());
             self.mirror = Some(key.ok_or_else(none)?);
         }
+        if file.notify.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(bad("notify is the absolute path of a program".to_owned()));
+        }
+        self.notify = file.notify.or_else(|| self.notify.take());
         self.labels.extend(file.labels);
         self.check().map_err(|fault| bad(fault.message))
     }

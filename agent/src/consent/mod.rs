@@ -3,6 +3,7 @@
 
 mod answers;
 mod client;
+mod desktop;
 mod kept;
 mod store;
 mod tty;
@@ -32,6 +33,8 @@ pub(crate) struct Consent {
     /// Something waits, or waits no longer.
     changed: Notify,
     store: PathBuf,
+    /// What tells the owner's desktop that a task asks, or why there is nothing.
+    notify: Result<PathBuf, String>,
 }
 
 #[derive(Debug, Default)]
@@ -92,13 +95,14 @@ pub(crate) enum Standing {
 
 impl Consent {
     /// A desk on which nobody can answer yet: see [`Consent::open`].
-    pub(crate) fn start(data_dir: &Path) -> Arc<Self> {
+    pub(crate) fn start(data_dir: &Path, notify: Option<&Path>) -> Arc<Self> {
         let dir = data_dir.join(DIR);
         if let Err(error) = store::make_dir(&dir) {
             tracing::warn!(%error, "answers are not remembered beyond the end of this agent");
         }
         let store = dir.join("grants.json");
-        let consent = Arc::new(Self { inner: Mutex::default(), changed: Notify::new(), store });
+        let (inner, changed, notify) = (Mutex::default(), Notify::new(), desktop::find(notify));
+        let consent = Arc::new(Self { inner, changed, store, notify });
         let (last, grants) = store::load(&consent.store);
         consent.lock().desk.restore(last, grants);
         tokio::spawn(expire(Arc::clone(&consent)));
@@ -143,8 +147,11 @@ impl Consent {
         if !self.lock().open.is_disjoint(&rules.channels) {
             return Ok(());
         }
+        let only_announces = || rules.channels.iter().all(|one| *one == Channel::Desktop);
         Err(unavailable(if rules.channels.is_empty() {
             "the policy names no channel on which the owner could be asked"
+        } else if only_announces() {
+            "the policy names only the channel desktop, which announces and cannot be answered"
         } else {
             "the owner can be reached on none of the channels that the policy names"
         }))
@@ -189,6 +196,9 @@ impl Consent {
             Asked::Waits(id) => {
                 let (answer, receiver) = oneshot::channel();
                 let channels = rules.channels.clone();
+                if channels.contains(&Channel::Desktop) {
+                    desktop::announce(self.notify.clone(), id);
+                }
                 inner.answers.insert(key.clone(), Asker { answer, channels });
                 tracing::info!(attempt = %key, id, rule, "waits for the owner: cortex-agent consent show {id}");
                 Standing::Waits(receiver)

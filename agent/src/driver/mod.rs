@@ -197,7 +197,7 @@ impl Driver {
         let worker = Worker::new(config.slots);
         let paused = owner::is_paused(&config.data_dir);
         let audit = audit::Audit::new(&started.journal);
-        let consent = Consent::start(&config.data_dir);
+        let consent = Consent::start(&config.data_dir, config.notify.as_deref());
         let machine = facts::machine(started.sandbox.as_deref());
         let locks = LockTable::new(&config.data_dir);
         Self {

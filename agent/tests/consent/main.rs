@@ -198,6 +198,35 @@ async fn without_a_channel_or_an_answer_in_time_it_is_a_no() {
 }
 
 #[tokio::test]
+async fn the_desktop_is_told_that_a_task_asks_and_nothing_of_what_it_says() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (node, root) = owned();
+    let text = std::fs::read_to_string(node.path("policy.toml")).unwrap();
+    let both = text.replace("[\"socket\"]", "[\"socket\", \"desktop\"]");
+    std::fs::write(node.path("policy.toml"), both).unwrap();
+    let (program, told) = (node.path("notify"), node.path("told"));
+    let script = format!(
+        "#!/bin/sh\n{{ printf '%s|' \"$@\" \"$DISPLAY\" \"$CORTEX_LOG\"; echo; }} > {}\n",
+        told.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(node.path("agent.toml"), format!("notify = {program:?}\n")).unwrap();
+    let mut gateway = Gateway::start().await;
+    let agent = node.command(&gateway).env("DISPLAY", ":7").spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    connection.dispatch("t1", 1, shell(&["touch", "made; rm -rf /"])).await;
+    let id = question(&node).await;
+    let words = ["--app-name=cortex", "--urgency=critical", "Cortex: a task asks"];
+    let expected = format!("{}|cortex-agent consent show {id}|:7||\n", words.join("|"));
+    assert_eq!(appears(&told).await, expected);
+    json(&owner(&node, &["deny", &id]));
+    assert_eq!(denied(&mut connection).await, "CX-1202");
+    assert!(!root.path().join("made; rm -rf ").exists());
+    kill(agent).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_remembered_counts_for_the_same_until_it_is_taken_back() {
     let (node, root) = owned();
     let mut gateway = Gateway::start().await;
