@@ -124,6 +124,16 @@ pub(crate) fn how_to_resolve(task: &pb::Task) -> String {
     )
 }
 
+/// Where output is missing because there was more than its limit; `None` where all of it is there.
+pub(crate) fn gap(output: &pb::OutputSummary) -> Option<String> {
+    let pb::OutputSummary { dropped_bytes, gap_stdout, gap_stderr, .. } = output;
+    (*dropped_bytes > 0).then(|| {
+        format!(
+            "{dropped_bytes} bytes of output are missing, dropped at the task's output limit: behind byte {gap_stdout} of stdout and {gap_stderr} of stderr"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,13 @@
 //! Output of attempts on disk, until it is durable upstream. One append-only file per attempt holds
 //! framed chunks of both streams in the order in which they were read; offsets count over both.
 //!
-//! Small output of a short run never becomes a file: it travels inside the outcome. Output beyond the
-//! task's limit, the node's quota or the disk's space is read and counted, not kept.
+//! Small output of a short run never becomes a file: it travels inside the outcome. Of output beyond the task's limit the
+//! beginning and the end are kept, and what is missing between them is counted. Beyond the node's quota or the disk's
+//! space nothing more is kept.
 
 mod file;
 mod frame;
+mod tail;
 
 use cortex_agent_core::mask::{Mask, MaskedStream};
 use cortex_model::limits::{INLINE_OUTPUT_MAX, OUTPUT_CHUNK_MAX};
@@ -18,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tail::Tail;
 
 /// The directory of all spools, with the bytes they use.
 #[derive(Debug)]
@@ -44,9 +47,11 @@ struct Inner {
     pending: Vec<(Stream, Vec<u8>)>,
     pending_bytes: u64,
     limit: u64,
-    /// Nothing is kept any more: the disk refused.
+    /// Nothing is kept any more: the disk refused, or the quota is used up.
     broken: bool,
     kept: Kept,
+    /// What came last of what is beyond the limit.
+    tail: Tail,
     /// Take secret values out of the two streams.
     masks: Option<[MaskedStream; 2]>,
 }
@@ -57,6 +62,8 @@ struct Kept {
     stdout: (Sha256, u64),
     stderr: (Sha256, u64),
     dropped: u64,
+    /// Bytes of both streams before the place where bytes are missing.
+    gap: (u64, u64),
 }
 
 /// What an attempt wrote, when it is over.
@@ -134,6 +141,7 @@ impl SpoolDir {
             limit,
             broken: false,
             kept,
+            tail: Tail::default(),
             masks: None,
         };
         let path = self.dir.join(name(key));
@@ -166,28 +174,18 @@ impl Spool {
 
     fn keep(&self, inner: &mut Inner, stream: Stream, data: &[u8]) -> bool {
         let total = inner.kept.total() + inner.pending_bytes;
-        let room = if inner.broken || self.owner.is_full() {
-            0
-        } else {
-            inner.limit - total.min(inner.limit)
-        };
-        let keep = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
-        inner.kept.dropped += (data.len() - keep) as u64;
-        inner.pending_bytes += keep as u64;
-        let mut rest = &data[..keep];
-        while !rest.is_empty() {
-            let fits = match inner.pending.last() {
-                Some((last, piece)) if *last == stream => OUTPUT_CHUNK_MAX - piece.len(),
-                Some(_) | None => 0,
-            };
-            let (now, later) = rest.split_at(fits.min(rest.len()));
-            match inner.pending.last_mut() {
-                Some((_, piece)) if fits > 0 => piece.extend_from_slice(now),
-                Some(_) | None => inner.pending.push((stream, Vec::new())),
-            }
-            rest = later;
+        // Bytes are missing in one place only.
+        inner.broken |= self.owner.is_full();
+        if inner.broken {
+            inner.kept.dropped += inner.tail.push(stream, data, 0);
+            return inner.pending_bytes >= OUTPUT_CHUNK_MAX as u64;
         }
-        inner.pending_bytes >= OUTPUT_CHUNK_MAX as u64
+        let share = tail::share(inner.limit);
+        let room =
+            if inner.tail.is_empty() { (inner.limit - share).saturating_sub(total) } else { 0 };
+        let keep = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
+        inner.kept.dropped += inner.tail.push(stream, &data[keep..], share);
+        inner.put(stream, &data[..keep])
     }
 
     /// Whether something waits to be flushed.
@@ -219,6 +217,7 @@ impl Spool {
                 tracing::error!(%error, spool = %self.path.display(), "output cannot be kept");
                 inner.broken = true;
                 inner.kept.dropped += bytes;
+                inner.kept.gap = (inner.kept.stdout.1, inner.kept.stderr.1);
             }
         }
         inner.kept.total()
@@ -235,6 +234,7 @@ impl Spool {
                 self.keep(&mut inner, stream, &held);
             }
         }
+        inner.close();
         let inline = inner.file.is_none() && inner.pending_bytes <= INLINE_OUTPUT_MAX as u64;
         if !inline {
             drop(inner);
@@ -257,7 +257,7 @@ impl Spool {
     #[must_use]
     pub fn summary(&self) -> OutputSummary {
         let inner = self.lock();
-        let Kept { stdout, stderr, dropped } = &inner.kept;
+        let Kept { stdout, stderr, dropped, gap } = &inner.kept;
         OutputSummary {
             stdout_bytes: stdout.1,
             stderr_bytes: stderr.1,
@@ -265,6 +265,8 @@ impl Spool {
             stderr_sha256: stderr.0.clone().finalize().to_vec(),
             dropped_bytes: *dropped,
             lost_bytes: 0,
+            gap_stdout: gap.0,
+            gap_stderr: gap.1,
         }
     }
 
@@ -307,6 +309,40 @@ impl Spool {
 }
 
 impl Inner {
+    /// Behind what waits, in pieces of at most one chunk. True: a whole chunk waits.
+    fn put(&mut self, stream: Stream, data: &[u8]) -> bool {
+        self.pending_bytes += data.len() as u64;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let fits = match self.pending.last() {
+                Some((last, piece)) if *last == stream => OUTPUT_CHUNK_MAX - piece.len(),
+                Some(_) | None => 0,
+            };
+            let (now, later) = rest.split_at(fits.min(rest.len()));
+            match self.pending.last_mut() {
+                Some((_, piece)) if fits > 0 => piece.extend_from_slice(now),
+                Some(_) | None => self.pending.push((stream, Vec::new())),
+            }
+            rest = later;
+        }
+        self.pending_bytes >= OUTPUT_CHUNK_MAX as u64
+    }
+
+    /// Nothing more comes: the end of what was written goes behind its beginning.
+    fn close(&mut self) {
+        if self.kept.dropped > 0 && !self.broken {
+            let of = |wanted: Stream| -> u64 {
+                let waits = self.pending.iter().filter(|(stream, _)| *stream == wanted);
+                waits.map(|(_, data)| data.len() as u64).sum()
+            };
+            self.kept.gap =
+                (self.kept.stdout.1 + of(Stream::Stdout), self.kept.stderr.1 + of(Stream::Stderr));
+        }
+        for (stream, data) in std::mem::take(&mut self.tail).take() {
+            self.put(stream, &data);
+        }
+    }
+
     /// Appends to the file and says how long it is.
     fn write(&mut self, path: &Path, pieces: &[(Stream, Vec<u8>)]) -> io::Result<u64> {
         let offset = self.kept.total();

@@ -118,17 +118,77 @@ fn large_output_is_read_back_in_order_at_any_offset() {
 }
 
 #[test]
-fn output_beyond_the_limit_is_counted_and_not_kept() {
+fn of_output_beyond_the_limit_the_beginning_and_the_end_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
-    let spool = spools.create(&key("a"), 10);
+    let spool = spools.create(&key("a"), 12);
     spool.append(Stream::Stdout, b"1234567");
     spool.append(Stream::Stderr, b"abcdef");
-    spool.append(Stream::Stdout, b"890");
+    spool.append(Stream::Stdout, b"89");
+    spool.append(Stream::Stdout, b"");
     let done = spool.finish();
-    assert_eq!((done.summary.stdout_bytes, done.summary.stderr_bytes), (7, 3));
-    assert_eq!(done.summary.dropped_bytes, 6);
-    assert_eq!(done.summary.stderr_sha256, sha256(b"abc"));
+    // Nine bytes of the beginning, three of the end.
+    let summary = &done.summary;
+    assert_eq!((summary.stdout_bytes, summary.stderr_bytes), (9, 3));
+    assert_eq!((summary.dropped_bytes, summary.gap_stdout, summary.gap_stderr), (3, 7, 2));
+    assert_eq!(summary.stdout_sha256, sha256(b"123456789"));
+    assert_eq!(summary.stderr_sha256, sha256(b"abf"));
+    let whole: Vec<u8> = done.inline.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
+    assert_eq!(whole, b"1234567abf89");
+    // As much as the limit is kept whole, also what was held back meanwhile.
+    let spool = spools.create(&key("b"), 12);
+    spool.append(Stream::Stdout, b"123456789ab");
+    spool.append(Stream::Stdout, b"c");
+    let done = spool.finish();
+    let summary = &done.summary;
+    assert_eq!((summary.stdout_bytes, summary.dropped_bytes, summary.gap_stdout), (12, 0, 0));
+    assert_eq!(summary.stdout_sha256, sha256(b"123456789abc"));
+}
+
+#[test]
+fn whatever_is_written_what_is_kept_and_what_is_missing_add_up_to_the_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let spools = SpoolDir::open(dir.path(), u64::MAX, 0).unwrap();
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..60 {
+        let limit = random.u64(0..400_000);
+        let spool = spools.create(&key(&format!("r{round}")), limit);
+        let (mut written, mut total) = (Vec::new(), random.usize(0..1_200_000));
+        while total > 0 {
+            let size = random.usize(1..=total.min(150_000));
+            total -= size;
+            let data: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(size).collect();
+            let stream = if random.bool() { Stream::Stdout } else { Stream::Stderr };
+            if spool.append(stream, &data) && random.bool() {
+                spool.flush();
+            }
+            written.extend(data.into_iter().map(|byte| (stream, byte)));
+        }
+        let done = spool.finish();
+        let kept: Vec<(Stream, u8)> = match done.inline.is_empty() {
+            true => all(&spool, 65_536),
+            false => done.inline.iter().map(|c| (c.stream, c.data.to_vec())).collect(),
+        }
+        .into_iter()
+        .flat_map(|(stream, data)| data.into_iter().map(move |byte| (stream, byte)))
+        .collect();
+        let summary = done.summary;
+        assert_eq!(kept.len() as u64, limit.min(written.len() as u64), "seed {seed}");
+        let missing = (written.len() - kept.len()) as u64;
+        assert_eq!(summary.dropped_bytes, missing, "seed {seed}");
+        let gap = if missing > 0 {
+            (summary.gap_stdout + summary.gap_stderr) as usize
+        } else {
+            kept.len()
+        };
+        assert!(missing == 0 || gap as u64 == limit - limit / 4, "seed {seed}");
+        assert_eq!(kept[..gap], written[..gap], "seed {seed}");
+        assert_eq!(kept[gap..], written[written.len() - (kept.len() - gap)..], "seed {seed}");
+        let before = kept[..gap].iter().filter(|(stream, _)| *stream == Stream::Stdout).count();
+        assert!(missing == 0 || summary.gap_stdout == before as u64, "seed {seed}");
+        spool.remove();
+    }
 }
 
 #[test]

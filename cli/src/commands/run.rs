@@ -136,10 +136,8 @@ fn last_words(task: &pb::Task) -> Vec<String> {
     let kind = task.outcome.as_ref().and_then(|o| o.ending.as_ref()?.kind.as_ref());
     let mut notes = Vec::new();
     let output = task.outcome.as_ref().and_then(|o| o.output.as_ref());
-    let (dropped, lost) = output.map_or((0, 0), |o| (o.dropped_bytes, o.lost_bytes));
-    if dropped > 0 {
-        notes.push(format!("{dropped} bytes of output were dropped at the task's output limit"));
-    }
+    notes.extend(output.and_then(words::gap));
+    let lost = output.map_or(0, |o| o.lost_bytes);
     if lost > 0 {
         notes.push(format!(
             "the last {lost} bytes of output were lost on the node before they were delivered"

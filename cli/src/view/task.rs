@@ -240,6 +240,9 @@ pub(crate) struct Outcome {
     pub(crate) stderr_sha256: String,
     pub(crate) dropped_bytes: u64,
     pub(crate) lost_bytes: u64,
+    /// Where dropped bytes are missing, counted in what is kept of each stream.
+    pub(crate) gap_stdout: u64,
+    pub(crate) gap_stderr: u64,
     pub(crate) started_at_ms: Option<u64>,
     pub(crate) ended_at_ms: Option<u64>,
     pub(crate) duration_us: u64,
@@ -296,6 +299,8 @@ impl From<&pb::Outcome> for Outcome {
             stderr_sha256: hex(&out.stderr_sha256),
             dropped_bytes: out.dropped_bytes,
             lost_bytes: out.lost_bytes,
+            gap_stdout: out.gap_stdout,
+            gap_stderr: out.gap_stderr,
             started_at_ms: time(o.started_at_ms),
             ended_at_ms: time(o.ended_at_ms),
             duration_us: o.duration_us,

@@ -49,6 +49,8 @@ pub const RUN_DEADLINE_GRACE_MS: u64 = 30_000;
 pub const OUTPUT_LIMIT_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
 /// Largest piece of output in one frame or record, bytes.
 pub const OUTPUT_CHUNK_MAX: usize = 64 * 1024;
+/// Most of output beyond its limit whose end is kept, bytes, in the agent's memory for each attempt that writes so much.
+pub const OUTPUT_TAIL_MAX: u64 = 1024 * 1024;
 /// Largest output that travels inside the outcome, bytes.
 pub const INLINE_OUTPUT_MAX: usize = 8 * 1024;
 /// How long an agent waits for more output before it sends what it has, milliseconds.

@@ -283,6 +283,10 @@ pub struct OutputSummary {
     pub dropped_bytes: u64,
     /// Bytes at the end of the sequence that were lost on the node before they were delivered.
     pub lost_bytes: u64,
+    /// Bytes of standard output kept before the place where dropped ones are missing.
+    pub gap_stdout: u64,
+    /// The same for standard error.
+    pub gap_stderr: u64,
 }
 
 impl OutputSummary {

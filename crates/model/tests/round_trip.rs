@@ -61,6 +61,8 @@ fn outcome(ending: Ending) -> Outcome {
             stderr_sha256: vec![2; 32],
             dropped_bytes: 9,
             lost_bytes: 2,
+            gap_stdout: 2,
+            gap_stderr: 1,
         },
         inline_output: vec![OutputChunk {
             stream: Stream::Stderr,

@@ -494,13 +494,20 @@ pub struct OutputSummary {
     /// The same for standard error.
     #[prost(bytes = "vec", tag = "4")]
     pub stderr_sha256: ::prost::alloc::vec::Vec<u8>,
-    /// Bytes that were dropped because of the task's output limit.
+    /// Bytes that were dropped because of the task's output limit. They are missing in one place, which the gap fields name.
     #[prost(uint64, tag = "5")]
     pub dropped_bytes: u64,
     /// Bytes at the end of the sequence that were kept, but lost on the node before they were delivered: its disk failed or was
     /// cut off from power. They will never come.
     #[prost(uint64, tag = "6")]
     pub lost_bytes: u64,
+    /// Where dropped bytes are missing: so many bytes of standard output that are kept came before. What follows is the end of
+    /// what was written. 0 together with gap_stderr and dropped bytes: at the beginning, or an agent that did not say.
+    #[prost(uint64, tag = "7")]
+    pub gap_stdout: u64,
+    /// The same for standard error.
+    #[prost(uint64, tag = "8")]
+    pub gap_stderr: u64,
 }
 /// A piece of output. The chunks of one attempt, both streams together in the order in which the agent read
 /// them, form one sequence of bytes; `offset` counts in that sequence.

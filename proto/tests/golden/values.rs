@@ -87,6 +87,8 @@ pub(crate) fn outcome(kind: ending::Kind) -> Outcome {
             dropped_bytes: 1,
             // Came after these bytes were fixed.
             lost_bytes: 0,
+            gap_stdout: 0,
+            gap_stderr: 0,
         }),
         inline_output: vec![chunk],
         started_at_ms: 1_760_000_000_100,

@@ -52,13 +52,20 @@ fn a_server_takes_away_and_gives_back_only_what_it_took() {
     denied(&owned);
     // A script is held to the same, and cannot write where the policy lets it.
     owned.server.cortex(&["run", "-c", "echo x | cat"]).with(126);
-    let script = owned.script("w.sh", "echo x > made && exit 3\nhead -c 5000 /dev/zero\nexit 4\n");
+    let script = owned.script("w.sh", "echo x > made && exit 3\nhead -c 5000 /dev/zero\necho the last words\nexit 4\n");
     let id = owned.server.submit(&[], &["bash", &script]);
     let task = owned.server.until_state(&id, &["failed"]);
     assert_eq!(task["outcome"]["ending"]["code"], 4, "{task}");
     assert_eq!(super::limit(&task, "wall")["limit"], 7_000);
     assert_eq!(super::limit(&task, "output")["limit"], 1_024);
     assert!(!owned.root.join("made").exists());
+    // The end of output that is too long is there, and where something is missing is said.
+    let outcome = &task["outcome"];
+    let (gap, kept) = (outcome["gap_stdout"].as_u64().unwrap(), outcome["stdout_bytes"].as_u64());
+    assert!(gap > 0 && gap < kept.unwrap() && outcome["dropped_bytes"].as_u64() > Some(4_000));
+    let output = owned.server.cortex(&["task", "output", &id]).ok();
+    assert!(output.stdout.ends_with(b"the last words\n"), "{output:?}");
+    output.complains(&["bytes of output are missing", &format!("behind byte {gap} of stdout")]);
     let node = owned.node();
     owned
         .server

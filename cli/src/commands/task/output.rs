@@ -4,6 +4,7 @@ use crate::client;
 use crate::commands::Session;
 use crate::error::CliError;
 use crate::follow::{Follower, Show};
+use crate::{render, words};
 use clap::{Args, ValueEnum};
 
 /// Flags of `task output`.
@@ -42,12 +43,18 @@ pub(crate) async fn run(session: &Session, args: OutputArgs) -> Result<(), CliEr
     let id = client::task_id(&args.task)?;
     let target = session.target()?;
     let client = target.connect().await?;
-    let last = client.task(&id).await?.attempt;
+    let task = client.task(&id).await?;
+    let last = task.attempt;
     let attempt = args.attempt.unwrap_or(last);
     if attempt == 0 || attempt > last {
         return Ok(());
     }
     let show = if session.json() { Show::JsonOutput } else { Show::Raw };
     let only = args.stream.map(|s| s == Stream::Stderr);
-    Follower::new(target, &id, show).what_there_is(&client, attempt, only).await
+    Follower::new(target, &id, show).what_there_is(&client, attempt, only).await?;
+    let output = task.outcome.as_ref().filter(|_| attempt == last).and_then(|o| o.output.as_ref());
+    if let Some(gap) = output.and_then(words::gap).filter(|_| !session.json()) {
+        render::note(&gap);
+    }
+    Ok(())
 }

@@ -132,9 +132,10 @@ fn end(t: &pb::Task) -> Vec<String> {
         }
         if let Some(b) = &o.output {
             out.push(format!(
-                "output   {} bytes on stdout, {} on stderr kept; {} after them dropped",
-                b.stdout_bytes, b.stderr_bytes, b.dropped_bytes
+                "output   {} bytes on stdout, {} on stderr kept",
+                b.stdout_bytes, b.stderr_bytes
             ));
+            out.extend(words::gap(b).map(|gap| format!("         {gap}")));
             if b.lost_bytes > 0 {
                 out.push(format!("         {} bytes of it were lost on the node", b.lost_bytes));
             }
