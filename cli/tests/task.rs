@@ -27,7 +27,7 @@ fn a_task_is_shown_in_words_and_its_history_event_by_event() {
         "label    team=web",
         "where    attempt 1 on node ",
         "ended    exited with code 0, at ",
-        "output   9 bytes on stdout, 0 on stderr kept; 0 after them dropped",
+        "output   9 bytes on stdout, 0 on stderr kept",
         "journal  entry ",
     ] {
         assert!(shown.out().contains(line), "lacks {line:?}: {shown:?}");

@@ -37,8 +37,7 @@ fn write_policy(node: &Machine, root: &Path, more: &str) {
 }
 
 fn owner(node: &Machine, args: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_cortex-agent");
-    let mut command = std::process::Command::new(program);
+    let mut command = std::process::Command::new(agent_program());
     command
         .args(["consent", "--json", "--data-dir"])
         .arg(node.dir.path())
@@ -406,4 +405,38 @@ async fn on_the_terminal_only_what_is_typed_after_the_question_counts() {
     assert_eq!(ending(&connection.outcome().await), exited);
     assert!(!made.exists());
     kill(terminal.process).await;
+}
+
+/// Continuous integration is root; whoever has an agent mostly is not.
+#[test]
+fn an_ordinary_user_is_asked_and_answers_in_the_same_way() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const USER: &str = "61236";
+    if !rustix::process::geteuid().is_root() {
+        // Then all others have run as one.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (own, room) = (dir.path().join("consent"), dir.path().join("room"));
+    std::fs::copy(std::env::current_exe().unwrap(), &own).unwrap();
+    std::fs::create_dir(&room).unwrap();
+    for (path, mode) in [(dir.path(), 0o755), (&own, 0o755), (&room, 0o700)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let id = USER.parse().unwrap();
+    std::os::unix::fs::chown(&room, Some(id), Some(id)).unwrap();
+    let tests = std::process::Command::new("setpriv")
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+        .arg(&own)
+        .args(["--skip", "an_ordinary_user", "--test-threads", "4"])
+        .current_dir(&room)
+        .env("HOME", &room)
+        .env("TMPDIR", &room)
+        .env("CORTEX_TEST_PROGRAMS", attacks::programs())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&tests.stdout);
+    assert!(tests.status.success(), "{said}\n{}", String::from_utf8_lossy(&tests.stderr));
+    let passed = said.lines().filter(|line| line.ends_with("... ok")).count();
+    assert!(passed >= 15, "{said}");
 }

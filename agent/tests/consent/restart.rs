@@ -26,8 +26,7 @@ fn kept(node: &Machine) -> usize {
 
 /// What the journal has of a kind.
 fn records(node: &Machine, kind: &str) -> Vec<Value> {
-    let program = env!("CARGO_BIN_EXE_cortex-agent");
-    let mut command = std::process::Command::new(program);
+    let mut command = std::process::Command::new(agent_program());
     command.args(["history", "--json", "--count", "1000", "--data-dir"]).arg(node.dir.path());
     let said = command.output().unwrap();
     assert!(said.status.success(), "{said:?}");

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -202,6 +203,17 @@ static int others(void) {
     return -1;
 }
 
+/* No attack: gives the loopback of a new network namespace one more address. */
+static int loopback(const char *address) {
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP}, more = {.ifr_name = "lo:1"};
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    inet_pton(AF_INET, address, &at.sin_addr);
+    memcpy(&more.ifr_addr, &at, sizeof at);
+    if (s < 0 || ioctl(s, SIOCSIFFLAGS, &up) || ioctl(s, SIOCSIFADDR, &more)) return end(-1);
+    return 0;
+}
+
 /* Basic credentials of the proxy that HTTP_PROXY names. */
 static void credentials(char *out) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -229,7 +241,15 @@ static int proxy(const char *first, const char *more, const char *then) {
     if (send(s, said, length, 0) < 0) return end(-1);
     if (*then) {
         if (recv(s, said, sizeof said, 0) <= 0) return end(-1);
-        if (send(s, then, strlen(then), 0) < 0) return end(-1);
+        char bytes[4096];
+        long length = strlen(then);
+        if (*then == '@') {
+            /* Bytes that no argument can have. */
+            int f = open(then + 1, O_RDONLY);
+            if (f < 0 || (length = read(f, bytes, sizeof bytes)) < 0) return end(-1);
+            then = bytes;
+        }
+        if (send(s, then, length, 0) < 0) return end(-1);
     }
     long n, total = 0;
     while (total < (long)sizeof said - 1 && (n = recv(s, said + total, sizeof said - 1 - total, 0)) > 0) total += n;
@@ -241,6 +261,7 @@ static int proxy(const char *first, const char *more, const char *then) {
 
 static int network(void) {
     if (IS("proxy")) return proxy(arg[1], arg[2] ? arg[2] : "", arg[2] && arg[3] ? arg[3] : "");
+    if (IS("lo")) return loopback(arg[1]);
     if (IS("tcp")) return inet(SOCK_STREAM, arg[1], atoi(arg[2]), 0);
     if (IS("udp")) return inet(SOCK_DGRAM, arg[1], atoi(arg[2]), 1);
     if (IS("tcp6")) {

@@ -350,6 +350,14 @@ fn spec(kind: action::Kind) -> TaskSpec {
     TaskSpec { action: Some(Action { kind: Some(kind) }), ..TaskSpec::default() }
 }
 
+/// The agent, where whoever runs the test can get at it.
+pub(crate) fn agent_program() -> PathBuf {
+    match std::env::var_os("CORTEX_TEST_PROGRAMS") {
+        Some(programs) => Path::new(&programs).join("cortex-agent"),
+        None => env!("CARGO_BIN_EXE_cortex-agent").into(),
+    }
+}
+
 /// A machine: a data directory in which agents come and go. `sh` may run there.
 pub(crate) struct Machine {
     pub(crate) dir: tempfile::TempDir,
@@ -372,14 +380,14 @@ impl Machine {
 
     pub(crate) fn command(&self, gateway: &Gateway) -> Command {
         gateway.authority.enrol(self.dir.path(), &gateway.url);
-        self.dressed(Command::new(env!("CARGO_BIN_EXE_cortex-agent")))
+        self.dressed(Command::new(agent_program()))
     }
 
     /// An agent behind a program that takes abilities away from it: `wrapper` is that program with its arguments.
     pub(crate) fn start_behind(&self, gateway: &Gateway, wrapper: &[&str]) -> Child {
         gateway.authority.enrol(self.dir.path(), &gateway.url);
         let mut command = Command::new(wrapper[0]);
-        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_cortex-agent"));
+        command.args(&wrapper[1..]).arg(agent_program());
         self.dressed(command).spawn().unwrap()
     }
 

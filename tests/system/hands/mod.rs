@@ -418,6 +418,18 @@ fn a_hostile_repository_and_a_planted_program_run_nothing() {
         server.run(argv).with(126);
     }
     assert!(!marker.exists());
+    // One that a task makes, below the root: what the agent starts as git runs nothing of it either.
+    let nested = root.join("nested");
+    let make = format!(
+        "git init -q nested && cd nested && printf '#!/bin/sh\\necho nested >> {}\\n' > run && chmod +x run && git config core.fsmonitor \"$PWD/run\" && touch file && git add file\n",
+        marker.display()
+    );
+    let make = owned.script("make.sh", &make);
+    server.run(&["bash", &make]).ok();
+    fs::remove_file(&marker).ok();
+    let flags = ["run", "--cwd", &text(&nested), "--", "git", "status"];
+    server.cortex(&flags).ok().says(&["new file:   file"]);
+    assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap_or_default());
     // The control: the same commands, as version 0 runs them.
     let free =
         "version = 0\n[shell]\nallow = [\"/usr/local/bin/git\", \"/usr/bin/git\", \"/bin/git\"]\n";
@@ -428,4 +440,6 @@ fn a_hostile_repository_and_a_planted_program_run_nothing() {
         assert!(marker.exists(), "{words:?} runs nothing even without a sandbox");
         fs::remove_file(&marker).unwrap();
     }
+    server.run(&["git", "-C", &text(&nested), "status"]).ok();
+    assert!(marker.exists(), "the nested repository runs nothing even without a sandbox");
 }

@@ -52,7 +52,10 @@ fn a_server_takes_away_and_gives_back_only_what_it_took() {
     denied(&owned);
     // A script is held to the same, and cannot write where the policy lets it.
     owned.server.cortex(&["run", "-c", "echo x | cat"]).with(126);
-    let script = owned.script("w.sh", "echo x > made && exit 3\nhead -c 5000 /dev/zero\necho the last words\nexit 4\n");
+    let script = owned.script(
+        "w.sh",
+        "echo x > made && exit 3\nhead -c 5000 /dev/zero\necho the last words\nexit 4\n",
+    );
     let id = owned.server.submit(&[], &["bash", &script]);
     let task = owned.server.until_state(&id, &["failed"]);
     assert_eq!(task["outcome"]["ending"]["code"], 4, "{task}");

@@ -232,7 +232,7 @@ mod tests {
                 "where    attempt 1 on node n1, started 2023-11-14T22:13:21.000Z",
                 "ended    exited with code 3, at 2023-11-14T22:13:22.000Z",
                 "ran      950ms",
-                "output   5 bytes on stdout, 0 on stderr kept; 0 after them dropped",
+                "output   5 bytes on stdout, 0 on stderr kept",
                 "sandbox  full, network none",
                 "limit    memory: 65 of 64 (approx)",
                 "killed   it went over its limit of memory",
