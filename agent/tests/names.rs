@@ -140,13 +140,10 @@ async fn checked_is_dialled(room: &Room, hosts: &Path, public: &Server, private:
     let get = format!("GET http://{NAME}:{port}/x HTTP/1.1");
     // The control: whoever just follows the name ends up inside.
     leads_to(hosts, &["127.0.0.1"]);
-    TcpStream::connect((NAME, port)).unwrap().write_all(b"x").unwrap();
-    within("the control", async {
-        while private.heard().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let (mut control, mut said) = (TcpStream::connect((NAME, port)).unwrap(), String::new());
+    control.write_all(b"x").unwrap();
+    control.read_to_string(&mut said).unwrap();
+    assert!(said.ends_with("hello") && private.heard() == b"x", "the control: {said}");
     for inside in [
         &["127.0.0.1"][..],
         &["169.254.169.254"],

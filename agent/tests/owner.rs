@@ -132,3 +132,50 @@ async fn doctor_tries_everything_and_says_what_holds() {
         assert!(state(name) == "enforced" || state(name) == "approx", "{name}: {report}");
     }
 }
+
+/// What the agent's own environment has, and what a task must not see of it.
+const AGENTS_OWN: [(&str, &str); 4] = [
+    ("GH_TOKEN", "ghp_of_the_owner"),
+    ("SSH_AUTH_SOCK", "/run/user/1000/ssh"),
+    // Harmless: it is loaded anyway.
+    ("LD_PRELOAD", "libc.so.6"),
+    ("GIT_EXTERNAL_DIFF", "/bin/false"),
+];
+
+#[tokio::test]
+async fn neither_what_is_first_in_the_agents_path_nor_its_variables_reach_a_task() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let root = tempfile::tempdir().unwrap();
+    let (marker, planted) = (root.path().join("marker"), root.path().join("env"));
+    std::fs::write(&planted, format!("#!/bin/sh\necho x >> {}\n/usr/bin/env\n", marker.display()))
+        .unwrap();
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let policy = format!(
+        "version = 1\nprograms.search = [\"/usr/bin\", \"/bin\"]\n[paths]\nroots = [{:?}]\nread = [\"@system\"]\n\
+         [[rule]]\nid = \"env\"\nprogram = \"env\"\neffect = \"allow\"\n",
+        root.path()
+    );
+    std::fs::write(node.path("policy.toml"), policy).unwrap();
+    let path = format!("{}:/usr/bin:/bin", root.path().display());
+    let agent = node.command(&gateway).envs(AGENTS_OWN).env("PATH", &path).spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    connection.dispatch("t1", 1, shell(&["env"])).await;
+    let (report, output) = connection.outcome_and_output().await;
+    assert_eq!(ending(&report), ending::Kind::Exited(Exited { code: 0 }));
+    let said = String::from_utf8(output).unwrap();
+    assert!(
+        said.contains("PATH=/usr/bin") && !said.contains(root.path().to_str().unwrap()),
+        "{said}"
+    );
+    for (name, value) in AGENTS_OWN {
+        assert!(!said.contains(name) && !said.contains(value), "{name}: {said}");
+    }
+    assert!(!marker.exists(), "the planted program ran");
+    kill(agent).await;
+    // The control: whoever looks in PATH and passes on what it has.
+    let mut control = std::process::Command::new("sh");
+    control.args(["-c", "env"]).envs(AGENTS_OWN).env("PATH", &path);
+    let control = control.output().unwrap();
+    assert!(marker.exists() && text(&control).contains("ghp_of_the_owner"), "{control:?}");
+}

@@ -1,4 +1,4 @@
-//! The table of attacks in `docs/audit.md` names tests and vectors: all of them exist, and no row is without one.
+//! The tables of attacks in `docs/audit.md` and `docs/sandbox.md` name tests and vectors: all of them exist, and no row is without one.
 
 use crate::checkout::TextFile;
 use std::collections::BTreeSet;
@@ -12,6 +12,10 @@ pub(crate) fn tests(files: &[TextFile]) -> BTreeSet<String> {
     for file in files.iter().filter(|file| file.is_rust()) {
         let mut is_test = false;
         for line in file.text.lines().map(str::trim) {
+            // A test that brings its own `main` says its name itself.
+            if let Some((said, _)) = line.split_once(": test\");") {
+                found.extend(said.rsplit('"').next().map(str::to_owned));
+            }
             if line.starts_with("#[") {
                 is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
                 continue;
@@ -76,12 +80,12 @@ mod examples {
     fn a_row_without_a_test_and_a_test_that_is_gone_are_found() {
         let source = TextFile::fixture(
             "a/tests/b.rs",
-            "#[test]\nfn it_is_seen() {}\nfn helper_of_it() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn so_is_this() {}\n",
+            "println!(\"this_too: test\");\n#[test]\nfn it_is_seen() {}\nfn helper_of_it() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn so_is_this() {}\n",
         );
         let tests = tests(&[source]);
         assert_eq!(
             tests.iter().map(String::as_str).collect::<Vec<_>>(),
-            ["it_is_seen", "so_is_this"]
+            ["it_is_seen", "so_is_this", "this_too"]
         );
         let path = "tests/golden/audit/v1/bad/bit-flip-here/expected.json";
         let vectors = vectors(&[TextFile::fixture(path, "{}")]);

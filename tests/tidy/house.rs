@@ -110,6 +110,9 @@ fn every_attack_in_the_documents_is_shown_by_a_test_that_exists() {
     let (rows, found) = attacks::unproven(&checkout::file("docs/audit.md"), &tests, &vectors);
     nothing(&found);
     assert!(rows > 40, "only {rows} rows are read");
+    let (rows, found) = attacks::unproven(&checkout::file("docs/sandbox.md"), &tests, &vectors);
+    nothing(&found);
+    assert!(rows > 40, "only {rows} rows are read");
 }
 
 #[test]

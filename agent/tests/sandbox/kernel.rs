@@ -133,6 +133,14 @@ async fn other_processes_cannot_be_seen_signalled_or_read() {
             let outside = room.outside(&words).await;
             assert!(outside.starts_with("ESCAPED"), "{who:?} {words:?} control: {outside}");
         }
+        // Its memory, at a place that it certainly has.
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let (start, _) = maps.split_once('-').unwrap();
+        let words = ["vmread", pid.as_str(), start];
+        let inside = room.inside(&words).await;
+        assert!(inside.starts_with("BLOCKED"), "{who:?} {words:?} inside: {inside}");
+        let outside = room.outside(&words).await;
+        assert!(outside.starts_with("ESCAPED"), "{who:?} {words:?} control: {outside}");
         let seen = room.run(&room.plan(&["sh", "-c", "ls -d /proc/[0-9]* | wc -l"])).await;
         assert!(seen.out.trim().parse::<u32>().unwrap() <= 5, "{who:?}: {}", seen.out);
         victim.kill();
