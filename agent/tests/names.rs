@@ -6,6 +6,7 @@
     dead_code,
     reason = "a test ends where something else comes than it waits for"
 )]
+#![expect(clippy::print_stdout, reason = "it answers whoever lists tests")]
 
 #[path = "support/sandbox.rs"]
 mod support;
@@ -130,7 +131,6 @@ async fn a_name_leads_only_where_it_was_checked_and_a_tunnel_only_to_its_host(ho
         checked_is_dialled(&room, hosts, &public, &private).await;
         leads_to(hosts, &[PUBLIC]);
         tunnels(&room, port, &public).await;
-        println!("{who:?}: done");
     }
 }
 

@@ -11,6 +11,7 @@ mod journal;
 mod load;
 mod nats;
 mod node;
+mod output;
 mod policy;
 mod procs;
 mod replay;
@@ -109,6 +110,8 @@ enum Scenario {
     Tunnels,
     /// The start of a confined command
     Sandbox,
+    /// A gibibyte of output through one task
+    Output,
     /// Letting agents in
     TunnelAuth,
     /// The scheduler's fold alone
@@ -125,13 +128,14 @@ enum Scenario {
     Yardstick,
 }
 
-const ALL: [Scenario; 12] = [
+const ALL: [Scenario; 13] = [
     Scenario::Echo,
     Scenario::EchoJetstream,
     Scenario::Shell,
     Scenario::Idle,
     Scenario::Tunnels,
     Scenario::Sandbox,
+    Scenario::Output,
     Scenario::Fold,
     Scenario::Policy,
     Scenario::Audit,
@@ -227,6 +231,7 @@ fn one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Vec<report::Row>> {
             Scenario::Idle => idle::run(bench).await?,
             Scenario::Tunnels => tunnels::run(bench).await?,
             Scenario::Sandbox => sandbox::run(bench).await?,
+            Scenario::Output => output::run(bench).await?,
             Scenario::TunnelAuth => auth::run(bench).await?,
             Scenario::Journal => journal::run(bench).await?,
             Scenario::Replay => replay::run(bench).await?,

@@ -53,3 +53,10 @@ fn the_journal_makes_intents_durable() {
     assert!(figure(&all, "durable intent, p50") > 0.0);
     assert!(figure(&all, "records, 64 in flight") > 0.0);
 }
+
+#[test]
+fn the_agent_is_watched_while_a_task_writes() {
+    let all = bench(&["output"]);
+    assert!(figure(&all, "output, from submit to durable") > 0.0);
+    assert!(figure(&all, "what the agent grows by") >= 0.0);
+}

@@ -110,6 +110,48 @@ fn files_are_tasks_with_key_journal_and_history() {
 }
 
 #[test]
+fn a_write_that_the_owner_is_asked_about_is_bound_to_its_very_content() {
+    let desk = Desk::with_root("work", "consent = { channels = [\"socket\"] }");
+    let policy = desk.server.data().join("agent/policy.toml");
+    let asks = fs::read_to_string(&policy).unwrap().replace("write = \"allow\"", "write = \"ask\"");
+    fs::write(&policy, asks).unwrap();
+    let (server, file) = (&desk.server, desk.root.join("notes.txt"));
+    let dir = server.data().join("agent");
+    let owner = |words: &[&str]| {
+        let mut all = vec!["__agent", "consent", "--json", "--data-dir", dir.to_str().unwrap()];
+        all.extend(words);
+        server.cortex(&all).ok().json()
+    };
+    let asked = |text: &str| {
+        let client = server.spawn_with(&["fs", "write", "notes.txt"], text.as_bytes());
+        let id = wait::until("a question", || owner(&["list"])["waiting"][0]["id"].as_u64());
+        wait::until("the client to say so", || {
+            client.stderr().contains("waiting for the owner of").then_some(())
+        });
+        assert!(!file.exists());
+        (client, id.to_string())
+    };
+    let (client, id) = asked("first\nsecond");
+    let first = owner(&["show", &id]);
+    let lines = first["lines"].to_string();
+    for line in ["content   first", "content   second", "because   files.write asks the owner"] {
+        assert!(lines.contains(line), "{line}: {lines}");
+    }
+    owner(&["deny", &id]);
+    client.end().with(126).complains(&["CX-1202"]);
+    // One letter more is another question, with another fingerprint.
+    let (client, id) = asked("first\nseconds");
+    let second = owner(&["show", &id]);
+    assert_ne!(first["fingerprint"], second["fingerprint"]);
+    assert_ne!(first["shown_sha256"], second["shown_sha256"]);
+    owner(&["allow", &id]);
+    client.end().with(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "first\nseconds");
+    // To read needs nobody.
+    assert_eq!(server.cortex(&["fs", "read", "notes.txt"]).ok().stdout, b"first\nseconds");
+}
+
+#[test]
 fn what_the_policy_does_not_open_is_denied_in_words() {
     let desk = Desk::start();
     let server = &desk.server;
