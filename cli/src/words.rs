@@ -129,7 +129,7 @@ pub(crate) fn gap(output: &pb::OutputSummary) -> Option<String> {
     let pb::OutputSummary { dropped_bytes, gap_stdout, gap_stderr, .. } = output;
     (*dropped_bytes > 0).then(|| {
         format!(
-            "{dropped_bytes} bytes of output are missing, dropped at the task's output limit: behind byte {gap_stdout} of stdout and {gap_stderr} of stderr"
+            "{dropped_bytes} bytes of output were dropped, behind byte {gap_stdout} of stdout and {gap_stderr} of stderr: there was more than the task's limit or the node's disk takes"
         )
     })
 }

@@ -22,7 +22,7 @@ pub(crate) struct PolicyCommand {
 
 #[derive(Debug, Args)]
 struct Where {
-    /// Directory of the agent's data.
+    /// Directory of the agent's data [default: where 'join' made it].
     #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The policy file; without it, policy.toml in the data directory.
@@ -80,8 +80,10 @@ impl Where {
                 .and_then(|file| file.parent())
                 .map(|_| PathBuf::from("/nonexistent"))
         });
-        let dir =
-            dir.ok_or_else(|| Fault::new(Code::Usage, "pass --data-dir DIR or --policy FILE"))?;
+        let dir = match dir {
+            Some(dir) => dir,
+            None => crate::config::default_data_dir()?,
+        };
         Ok((self.policy.clone().unwrap_or_else(|| dir.join("policy.toml")), dir))
     }
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Directory of the agent's data.
+    /// Directory of the agent's data [default: where 'join' makes it].
     #[arg(long, env = "CORTEX_AGENT_DIR", value_name = "DIR")]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     /// Where to write the policy; without it, policy.toml in the data directory.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -36,8 +36,12 @@ impl Init {
         input: &mut impl BufRead,
         out: &mut impl Write,
     ) -> Result<(), Fault> {
-        crate::config::prepare(&self.data_dir)?;
-        let path = self.policy.unwrap_or_else(|| self.data_dir.join("policy.toml"));
+        let data_dir = match &self.data_dir {
+            Some(dir) => dir.clone(),
+            None => crate::config::default_data_dir()?,
+        };
+        crate::config::prepare(&data_dir)?;
+        let path = self.policy.unwrap_or_else(|| data_dir.join("policy.toml"));
         if path.exists() {
             let message = format!("there is a policy already: {}", path.display());
             return Err(
@@ -62,14 +66,17 @@ impl Init {
         }
         let text = profile.text(&roots);
         // What is written must be good: an agent with a broken policy takes no work.
-        let place = file::place(&path, &self.data_dir);
+        let place = file::place(&path, &data_dir);
         let policy = file::compile(&path, &text, &place).map_err(|err| err.to_fault())?;
         write_first(&path, &text).map_err(|err| failed(&path, &err))?;
         let say = |err: std::io::Error| failed(&path, &err);
         writeln!(out, "wrote {} ({} rules)", path.display(), policy.rule_count()).map_err(say)?;
         writeln!(out, "Read it: every line says what it does. Then try:").map_err(say)?;
-        let data_dir = self.data_dir.display();
-        writeln!(out, "  cortex-agent policy explain --data-dir {data_dir} -- ls -l").map_err(say)
+        let which = match &self.data_dir {
+            Some(dir) => format!(" --data-dir {}", dir.display()),
+            None => String::new(),
+        };
+        writeln!(out, "  cortex-agent policy explain{which} -- ls -l").map_err(say)
     }
 }
 
@@ -101,8 +108,12 @@ mod tests {
     use super::*;
 
     fn init(dir: &Path, answers: &str) -> Result<String, Fault> {
-        let init =
-            Init { data_dir: dir.join("data"), policy: None, profile: None, roots: Vec::new() };
+        let init = Init {
+            data_dir: Some(dir.join("data")),
+            policy: None,
+            profile: None,
+            roots: Vec::new(),
+        };
         let mut said = Vec::new();
         init.run_with(true, &mut answers.as_bytes(), &mut said)?;
         Ok(String::from_utf8(said).unwrap())

@@ -68,7 +68,7 @@ fn a_server_takes_away_and_gives_back_only_what_it_took() {
     assert!(gap > 0 && gap < kept.unwrap() && outcome["dropped_bytes"].as_u64() > Some(4_000));
     let output = owned.server.cortex(&["task", "output", &id]).ok();
     assert!(output.stdout.ends_with(b"the last words\n"), "{output:?}");
-    output.complains(&["bytes of output are missing", &format!("behind byte {gap} of stdout")]);
+    output.complains(&["bytes of output were dropped", &format!("behind byte {gap} of stdout")]);
     let node = owned.node();
     owned
         .server

@@ -1,14 +1,6 @@
-//! Where a name leads, and what a tunnel begins with, for real: in a network of its own, where a public address is this
-//! machine's, with a list of names that changes between looking and dialling. It starts itself anew in there.
-#![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    dead_code,
-    reason = "a test ends where something else comes than it waits for"
-)]
-#![expect(clippy::print_stdout, reason = "it answers whoever lists tests")]
+//! See `main.rs`.
 
-#[path = "support/sandbox.rs"]
+#[path = "../support/sandbox.rs"]
 mod support;
 
 use cortex_agent_core::plan::{HostPort, NetMode};
@@ -27,7 +19,7 @@ const PUBLIC: &str = "93.184.216.34";
 /// Says to the second process where its file of names is.
 const INSIDE: &str = "CORTEX_TEST_NAMES";
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().collect();
     if asked.iter().any(|word| word == "--list") {
         if !asked.iter().any(|word| word == "--ignored") {
