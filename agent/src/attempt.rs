@@ -3,7 +3,7 @@
 use crate::asking::No;
 use crate::clock::unix_now;
 use crate::consent::{Consent, Open};
-use crate::exec::{Stop, Surroundings, launch, level};
+use crate::exec::{Stop, Surroundings, Typing, launch, level};
 use crate::facts::{Scene, gather};
 use crate::guard::Guard;
 use crate::holding::Holds;
@@ -17,7 +17,8 @@ use cortex_agent_core::policy::Fingerprint;
 use cortex_agent_core::{Decision, ExecPlan, Policy, Request, decide};
 use cortex_audit::record::Approval;
 use cortex_audit::{SignedNote, record};
-use cortex_model::proto::ConsentReport;
+use cortex_model::limits::TERMINAL_WAITING_MAX;
+use cortex_model::proto::{ConsentReport, TerminalAnswer, TerminalInput};
 use cortex_model::{Action, Actor, AttemptKey, Code, Ending, Fault, HeldLock, Outcome, PathLock};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -53,7 +54,9 @@ pub(crate) enum Event {
     /// The agent is going away; it waits for the owner, and waits on when the agent has been started again.
     Suspended { key: AttemptKey },
     /// The intent is durable; the run timeout counts.
-    Intended { key: AttemptKey, timeout_ms: u64 },
+    Intended { key: AttemptKey, timeout_ms: u64, terminal: Option<mpsc::Sender<TerminalInput>> },
+    /// What became of what somebody typed.
+    Typed { answer: TerminalAnswer },
     /// The spool has grown.
     Output { key: AttemptKey, end: u64 },
     /// The outcome is durable, or cannot be written.
@@ -280,9 +283,17 @@ impl Job {
         };
         let guard = journal.intent(draft).await?;
         consent.forget(&key);
-        tell(&self.events, Event::Intended { key, timeout_ms }).await;
+        let (typing, terminal) = match guard.plan().operation() {
+            Operation::Process(process) if process.terminal.is_some() => {
+                let (sender, says) = mpsc::channel(TERMINAL_WAITING_MAX);
+                (Some(Typing { says, journal: journal.clone() }), Some(sender))
+            }
+            Operation::Process(_) | Operation::Echo(_) => (None, None),
+        };
+        tell(&self.events, Event::Intended { key, timeout_ms, terminal }).await;
         let (stop, events) = (self.stop, self.events);
-        let surroundings = Surroundings { spool, mark, guard: keeper, sandbox, stop, events };
+        let surroundings =
+            Surroundings { spool, mark, guard: keeper, sandbox, stop, typing, events };
         let (guard, mut outcome) = launch(guard, surroundings).await;
         outcome.locks = self.holding;
         let receipt = journal.outcome(guard, outcome).await;

@@ -1,6 +1,7 @@
 //! What this machine is and can do, found out by looking: the system, its size, and well-known programs with
 //! their versions. Nothing a server sends has a part in it.
 
+use cortex_agent_core::policy::Machine;
 use cortex_agent_core::{Policy, environment::SEARCH};
 use cortex_model::proto::{Capability, Error, Manifest};
 use cortex_model::{Code, Fault};
@@ -58,9 +59,9 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
 }
 
 /// The manifest with the abilities that the policy leaves: `echo`, `shell` if any program may run, `files` if files may be
-/// read.
+/// read, `terminal` if a program may have one and the machine has one to give.
 #[must_use]
-pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
+pub fn under(probed: &Manifest, policy: Option<&Policy>, machine: &Machine) -> Manifest {
     let mut manifest = probed.clone();
     let able = |name: &str| Capability { name: name.to_owned(), ..Capability::default() };
     if policy.is_some_and(Policy::allows_echo) {
@@ -71,6 +72,10 @@ pub fn under(probed: &Manifest, policy: Option<&Policy>) -> Manifest {
     }
     if policy.is_some_and(Policy::allows_files) {
         manifest.capabilities.push(able("files"));
+    }
+    let terminals = machine.features.contains_key("terminal");
+    if terminals && policy.is_some_and(Policy::allows_terminals) {
+        manifest.capabilities.push(able("terminal"));
     }
     manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));
     manifest
@@ -155,12 +160,31 @@ mod tests {
         assert_eq!(probed.labels, labels);
         let policy = |text: &str| Policy::parse(text, String::new()).unwrap();
         let names = |policy: Option<&Policy>| -> Vec<String> {
-            let able = under(&probed, policy).capabilities.into_iter().map(|able| able.name);
+            let able = under(&probed, policy, &Machine::default())
+                .capabilities
+                .into_iter()
+                .map(|able| able.name);
             able.filter(|name| name == "echo" || name == "shell").collect()
         };
         assert_eq!(names(Some(&policy("version = 0"))), ["echo"]);
         let both = policy("version = 0\n[shell]\nallow = [\"/bin/ls\"]");
         assert_eq!(names(Some(&both)), ["echo", "shell"]);
         assert!(names(None).is_empty());
+        let open = policy(
+            "version = 1\nterminal = \"ask\"\nprograms = { search = [] }\npaths = {}\n\
+             [[rule]]\nid = \"a\"\nprogram = \"ls\"\neffect = \"allow\"",
+        );
+        let able = |policy: &Policy, machine: &Machine| {
+            let all = under(&probed, Some(policy), machine).capabilities;
+            all.iter().any(|able| able.name == "terminal")
+        };
+        let (bare, with) = (
+            Machine::default(),
+            Machine {
+                features: BTreeMap::from([("terminal".to_owned(), 0)]),
+                ..Machine::default()
+            },
+        );
+        assert!(able(&open, &with) && !able(&open, &bare) && !able(&both, &with));
     }
 }

@@ -112,6 +112,7 @@ fn plan(root: &Path) -> anyhow::Result<ProcessPlan> {
         cwd: root.to_owned(),
         env: vec![("PATH".to_owned(), b"/usr/bin:/bin".to_vec())],
         secrets: Vec::new(),
+        terminal: None,
         work: None,
         stdin: Vec::new(),
         view: FsView { roots: vec![root.to_owned()], read: system(), ..FsView::default() },

@@ -252,6 +252,7 @@ fn answer(frame: AgentFrame) -> Option<GatewayFrame> {
         | Up::QueryAnswer(_)
         | Up::CancelAnswer(_)
         | Up::TokenShown(_)
+        | Up::TerminalAnswer(_)
         | Up::Leaving(_)
         | Up::AuditHello(_)
         | Up::AuditBatch(_)

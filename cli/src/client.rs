@@ -255,6 +255,7 @@ calls! { access:
 
 calls! { rpc:
     submit_task(SubmitTaskRequest) -> SubmitTaskResponse;
+    type_terminal(TypeTerminalRequest) -> TypeTerminalResponse;
     list_tasks(ListTasksRequest) -> ListTasksResponse;
     cancel_task(CancelTaskRequest) -> CancelTaskResponse;
     resolve_task(ResolveTaskRequest) -> ResolveTaskResponse;

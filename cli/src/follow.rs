@@ -10,6 +10,7 @@ use cortex_model::proto as pb;
 use pb::watch_task_response::Update;
 use serde::Serialize;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A task that waits longer than this is explained.
@@ -89,6 +90,10 @@ pub(crate) struct Follower {
     only_attempt: Option<u32>,
     only_stderr: Option<bool>,
     kept: Kept,
+    /// Of the output that is there only so much is wanted, from its end; 0 once some came.
+    last: u64,
+    /// Says whether the task runs and all that was before was shown.
+    live: Option<watch::Sender<bool>>,
 }
 
 /// What one attempt wrote.
@@ -133,6 +138,26 @@ impl Follower {
             only_attempt: None,
             only_stderr: None,
             kept: Kept::default(),
+            last: 0,
+            live: None,
+        }
+    }
+
+    /// Shows of the output that is there only the last so many bytes; 0 is all of it.
+    pub(crate) fn only_the_end(mut self, bytes: u64) -> Follower {
+        self.last = bytes;
+        self
+    }
+
+    /// Whether the task runs and all that was before was shown.
+    pub(crate) fn live(&mut self) -> watch::Receiver<bool> {
+        self.live.get_or_insert_with(|| watch::Sender::new(false)).subscribe()
+    }
+
+    fn tell_live(&self) {
+        let live = self.caught_up && self.state == pb::TaskState::Running;
+        if let Some(sender) = &self.live {
+            sender.send_if_modified(|before| std::mem::replace(before, live) != live);
         }
     }
 
@@ -205,6 +230,7 @@ impl Follower {
                 output_attempt: self.output.attempt,
                 output_offset: self.output.offset,
                 no_follow,
+                output_last_bytes: self.last,
             })
             .await?;
         loop {
@@ -230,6 +256,7 @@ impl Follower {
                 }
                 None => {}
             }
+            self.tell_live();
             if !no_follow && self.caught_up && self.state == pb::TaskState::Indeterminate {
                 return Ok(());
             }
@@ -279,6 +306,11 @@ impl Follower {
     }
 
     async fn output(&mut self, attempt: u32, chunk: &pb::OutputChunk) -> Result<(), CliError> {
+        if self.last > 0 && !chunk.data.is_empty() {
+            // What is before was not wanted.
+            self.output = Position { attempt, offset: chunk.offset };
+            self.last = 0;
+        }
         let mut next = self.output;
         let Some((seen, missing)) = next.accept(attempt, chunk.offset, chunk.data.len() as u64)
         else {

@@ -18,6 +18,7 @@ mod render;
 mod request;
 mod serve;
 mod taskfile;
+mod terminal;
 mod view;
 mod words;
 

@@ -4,6 +4,7 @@
 use crate::error::CliError;
 use serde::Serialize;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Writes a line to stdout.
@@ -30,7 +31,19 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
 
 /// Tells the person something on stderr; when nobody listens there, nothing is lost.
 pub(crate) fn note(text: &str) {
-    writeln!(std::io::stderr(), "cortex: {text}").ok();
+    if RAW.load(Ordering::Relaxed) {
+        write!(std::io::stderr(), "\r\ncortex: {text}\r\n").ok();
+    } else {
+        writeln!(std::io::stderr(), "cortex: {text}").ok();
+    }
+}
+
+/// Our terminal ends no lines by itself.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Says whether our terminal is raw: then notes bring their own ends of lines.
+pub(crate) fn lines_are_raw(raw: bool) {
+    RAW.store(raw, Ordering::Relaxed);
 }
 
 /// Writes an error on stderr; when nobody listens there, nothing is lost.

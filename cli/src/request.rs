@@ -105,6 +105,9 @@ pub(crate) struct Draft {
     lock: Vec<Bytes>,
     lock_shared: Vec<Bytes>,
     lock_timeout: Option<String>,
+    /// Not from a file: nobody types there.
+    #[serde(skip)]
+    pub(crate) terminal: Option<pb::Terminal>,
 }
 
 fn variables<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, Bytes)>, D::Error> {
@@ -151,6 +154,7 @@ impl Draft {
                 .map(|path| Bytes(path.into_encoded_bytes()))
                 .collect(),
             lock_timeout: args.lock_timeout,
+            terminal: None,
         })
     }
 
@@ -190,6 +194,7 @@ impl Draft {
                     .map(|(name, value)| pb::EnvVar { name, value: value.0 })
                     .collect(),
                 stdin: self.stdin.unwrap_or_default().0,
+                terminal: self.terminal,
             }),
         };
         let spec = pb::TaskSpec {

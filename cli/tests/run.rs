@@ -138,5 +138,5 @@ fn a_terminal_is_refused_in_words_before_anything_is_submitted() {
     let mut command = cortex(dir.path());
     let done = Running::start(command.args(["run", "--tty", "--", "top"])).end().exited(125);
     assert!(done.stderr.starts_with("error: CX-1313: "), "{done:?}");
-    assert!(done.stderr.contains("hint: leave --tty out"), "{done:?}");
+    assert!(done.stderr.contains("hint: run it in a terminal, or leave --tty out"), "{done:?}");
 }

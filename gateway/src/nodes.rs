@@ -80,6 +80,16 @@ impl Nodes {
         self.lock().here.len()
     }
 
+    /// The newest session of a node that is known, wherever its connection ends; it may be over.
+    pub(crate) fn session(&self, workspace: &str, node: &str) -> Option<String> {
+        let state = self.lock();
+        if let Some(here) = state.here.get(&(workspace.to_owned(), node.to_owned())) {
+            return Some(here.session.clone());
+        }
+        let known = state.known.get(&format!("{workspace}.{node}"))?;
+        pb::NodePresence::decode(known.clone()).ok().map(|presence| presence.session)
+    }
+
     /// A session ended. A newer session of the same node stays.
     pub(crate) fn gone(&self, workspace: &str, node: &str, session: &str, generation: u64) {
         let key = (workspace.to_owned(), node.to_owned());

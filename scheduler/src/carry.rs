@@ -146,7 +146,9 @@ fn answer(reply: Result<Reply, LogError>) -> OfferAnswer {
             OfferAnswer::Busy { reason, slots_free: b.slots_free, why }
         }
         Ok(Reply::Gone(_)) | Err(LogError::NoResponders) => OfferAnswer::Gone,
-        Ok(Reply::QueryAnswer(_) | Reply::CancelAnswer(_)) | Err(_) => OfferAnswer::Timeout,
+        Ok(Reply::QueryAnswer(_) | Reply::CancelAnswer(_) | Reply::Terminal(_)) | Err(_) => {
+            OfferAnswer::Timeout
+        }
     }
 }
 

@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cortex-gateway",
             "cortex-mirror",
             "cortex-scheduler",
+            "cortex-tunnel",
             "cortex-log",
             "cortex-audit",
             "cortex-model",

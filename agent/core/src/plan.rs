@@ -6,6 +6,7 @@ mod work;
 
 use crate::policy::Secret;
 pub use confine::{Confine, Enforce, FsView, HostPort, Level, Limits, NetMode, TmpDir};
+use cortex_model::task::Terminal;
 use std::path::PathBuf;
 pub use work::FileWork;
 
@@ -43,6 +44,8 @@ pub struct ProcessPlan {
     pub env: Vec<(String, Vec<u8>)>,
     /// Standard input.
     pub stdin: Vec<u8>,
+    /// A terminal in place of its three streams.
+    pub terminal: Option<Terminal>,
     /// Which files it sees.
     pub view: FsView,
     /// Which network it has.

@@ -8,7 +8,7 @@ mod machine;
 
 use cortex_agent_core::plan::{Level, NetMode, Operation, ProcessPlan};
 use cortex_agent_core::policy::{Decision, Narrowing, Policy, Request, decide, narrow};
-use cortex_model::task::ShellAction;
+use cortex_model::task::{ShellAction, Terminal};
 use cortex_model::{
     Action, AttemptKey, FileAction, FileOp, TaskId, TaskKey, Workspace, proto as pb,
 };
@@ -114,6 +114,8 @@ fn command(text: &str) -> (ShellAction, String) {
             dir.clone_into(&mut cwd);
         } else if let Some(name) = first.strip_prefix("env=") {
             shell.env.push((name.to_owned(), b"x".to_vec()));
+        } else if first == "tty" {
+            shell.terminal = Some(Terminal { term: "vt100".to_owned(), ..Terminal::default() });
         } else {
             break;
         }
@@ -214,6 +216,86 @@ fn a_policy_that_does_not_open_files_denies_them() {
     }
     let old = Policy::parse("version = 0", String::new()).unwrap();
     assert_eq!(check(&world, &old, "deny CX-0401 | fs.read Cargo.toml"), None);
+}
+
+#[test]
+fn a_terminal_is_denied_unless_the_owner_says_otherwise_for_all_or_for_the_program() {
+    let world = World::new();
+    let policy = |all: &str, ls: &str| {
+        let text = format!(
+            "version = 1\nprograms = {{ search = [\"/usr/local/bin\", \"/usr/bin\", \"/bin\"] }}\nstrict = \"off\"\n\
+             opaque_shell = \"ask\"\n{all}\npaths = {{ roots = [\"~/src/shop\"] }}\n\
+             [[rule]]\nid = \"ls\"\nprogram = \"ls\"\neffect = \"allow\"\n{ls}\n\
+             [[rule]]\nid = \"cat\"\nprogram = \"cat\"\neffect = \"allow\"\n"
+        );
+        world.policy(&text).unwrap()
+    };
+    let is = |effect: &str| format!("terminal = \"{effect}\"");
+    let (deny, ask) = ("deny CX-1014 rule=ls", "ask CX-1201 rule=ls");
+    let cat = "deny CX-1014 rule=cat";
+    for (all, ls, one, both) in [
+        (String::new(), String::new(), deny, deny),
+        (is("deny"), String::new(), deny, deny),
+        (is("allow"), String::new(), "allow", "allow"),
+        (is("ask"), String::new(), ask, ask),
+        (is("allow"), is("deny"), deny, deny),
+        (is("allow"), is("ask"), ask, ask),
+        (String::new(), is("allow"), "allow", cat),
+        (is("deny"), is("ask"), ask, cat),
+    ] {
+        let policy = policy(&all, &ls);
+        for (expected, what) in [
+            (one, "tty ls"),
+            (both, "tty $ ls && cat"),
+            ("allow", "ls"),
+            ("deny", "tty git status"),
+            (
+                if all == is("allow") || all == is("ask") {
+                    "ask opaque"
+                } else {
+                    "deny CX-1014 opaque"
+                },
+                "tty $ ls $(id)",
+            ),
+        ] {
+            assert_eq!(check(&world, &policy, &format!("{expected} | {what}")), None, "{all} {ls}");
+        }
+        let some = all == is("allow") || all == is("ask") || ls == is("allow") || ls == is("ask");
+        assert_eq!(policy.allows_terminals(), some, "{all} {ls}");
+    }
+    let old =
+        Policy::parse("version = 0\n[shell]\nallow = [\"/usr/bin/ls\"]", String::new()).unwrap();
+    assert_eq!(check(&world, &old, "deny CX-1014 | tty ls"), None);
+    assert!(!old.allows_terminals());
+}
+
+#[test]
+fn an_answer_about_a_terminal_says_so_is_bound_to_it_and_is_never_remembered() {
+    let world = World::new();
+    let text = "version = 1\nprograms = { search = [\"/usr/bin\", \"/bin\"] }\nterminal = \"ask\"\n\
+                paths = { roots = [\"~/src/shop\"] }\n[[rule]]\nid = \"ls\"\nprogram = \"ls\"\neffect = \"ask\"\n";
+    let policy = world.policy(text).unwrap();
+    let of = |text: &str| {
+        let (action, cwd) = request(text);
+        let decision = run(&world, &policy, action, &cwd);
+        let shown = cortex_agent_core::consent::show(
+            decision.proposal.as_ref().unwrap(),
+            &decision.classes,
+            "t",
+            "anna",
+            &[],
+        );
+        (decision.fingerprint, shown.lines.join("\n"), decision.proposal.unwrap())
+    };
+    let ((plain, shown, open), (with, told, terminal)) = (of("ls"), of("tty ls"));
+    assert_ne!(plain, with);
+    assert!(!shown.contains("terminal") && open.rememberable, "{shown}");
+    assert!(
+        told.contains("terminal  YES (vt100): what is typed later is not shown here"),
+        "{told}"
+    );
+    assert!(!terminal.rememberable);
+    assert!(terminal.process.env.contains(&("TERM".to_owned(), b"vt100".to_vec())));
 }
 
 #[test]

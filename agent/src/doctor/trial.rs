@@ -99,6 +99,7 @@ impl Place {
             cwd: root.clone(),
             env: Vec::new(),
             secrets: Vec::new(),
+            terminal: None,
             work: None,
             stdin: Vec::new(),
             view: FsView { roots: vec![root], read, ..FsView::default() },

@@ -2,11 +2,12 @@
 
 use super::Driver;
 use crate::attempt::Event;
-use crate::exec::Stop;
+use crate::exec::{Stop, nobody};
 use crate::spool::Spool;
+use crate::start::key;
 use cortex_agent_core::Policy;
 use cortex_audit::record::{Config, PolicyLoaded};
-use cortex_model::proto::{ConsentReport, Narrowing, OutputChunk};
+use cortex_model::proto::{ConsentReport, Narrowing, OutputChunk, TerminalInput};
 use cortex_model::{AttemptKey, Code};
 use cortex_tunnel::AgentAction;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ impl Driver {
                 self.claims.remove(&offer_id);
                 self.worker.no_go(offer_id);
             }
+            AgentAction::Terminal(input) => self.typed(*input),
             AgentAction::Query(query) => self.query(&query),
             AgentAction::Cancel(cancel) => self.cancel(&cancel),
             AgentAction::TokenAccepted { expires_at_ms, .. } => {
@@ -57,6 +59,15 @@ impl Driver {
             }
             AgentAction::Audit(news) => self.audit_heard(*news),
             AgentAction::ReadSpool { key, offset, max } => self.read_spool(&key, offset, max),
+        }
+    }
+
+    /// Passes on what somebody typed. A terminal that has too much to do takes nothing of it: they say it again.
+    fn typed(&mut self, input: TerminalInput) {
+        let (id, key) = (input.query_id, key(&input.workspace, &input.task_id, input.attempt));
+        let terminal = key.ok().and_then(|key| self.terminals.get(&key));
+        if terminal.is_none_or(|terminal| terminal.try_send(input).is_err()) {
+            self.end.answer_terminal(nobody(id));
         }
     }
 
@@ -92,7 +103,11 @@ impl Driver {
 
     pub(super) fn event(&mut self, event: Event) {
         match event {
-            Event::Intended { key, timeout_ms } => {
+            Event::Typed { answer } => drop(self.end.answer_terminal(answer)),
+            Event::Intended { key, timeout_ms, terminal } => {
+                if let Some(terminal) = terminal {
+                    self.terminals.insert(key.clone(), terminal);
+                }
                 self.unacked.insert(key.clone());
                 self.worker.intended(&key, timeout_ms, self.ticks.now());
             }
@@ -116,6 +131,7 @@ impl Driver {
                 // Before anybody can be told that it never started.
                 self.consent.forget(&key);
                 self.worker.ended(&key);
+                self.terminals.remove(&key);
                 self.stops.remove(&key);
                 match result {
                     Ok(receipt) => {

@@ -28,7 +28,9 @@ use cortex_agent_core::policy::Machine;
 use cortex_agent_core::{Policy, Worker};
 use cortex_model::limits::KNOWN_ATTEMPTS_MAX;
 use cortex_model::limits::enrol::REFUSED_RETRY_MS;
-use cortex_model::proto::{AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest};
+use cortex_model::proto::{
+    AttemptPhase, GatewayFrame, JournalHead, KnownAttempt, Manifest, TerminalInput,
+};
 use cortex_model::{AttemptKey, Code, Fault};
 use cortex_tunnel::{AgentConfig, AgentEnd, DisconnectReason, HelloState};
 use identity::{Errand, Keeping};
@@ -140,6 +142,8 @@ struct Driver {
     claims: BTreeMap<u64, offers::Parsed>,
     /// How to stop what runs.
     stops: BTreeMap<AttemptKey, oneshot::Sender<exec::Stop>>,
+    /// Terminals of what runs.
+    terminals: BTreeMap<AttemptKey, mpsc::Sender<TerminalInput>>,
     /// Attempts whose outcome nobody acknowledged yet.
     unacked: BTreeSet<AttemptKey>,
     events: mpsc::Sender<Event>,
@@ -219,6 +223,7 @@ impl Driver {
             keeping: Keeping::default(),
             claims: BTreeMap::new(),
             stops: BTreeMap::new(),
+            terminals: BTreeMap::new(),
             unacked,
             events,
             happened,
@@ -373,7 +378,7 @@ impl Driver {
 
     fn manifest(&mut self) -> Manifest {
         let policy = self.policy().ok();
-        let mut manifest = manifest::under(&self.probed, policy.as_deref());
+        let mut manifest = manifest::under(&self.probed, policy.as_deref(), &self.machine);
         manifest.unable = self.unable().as_ref().map(manifest::unable);
         manifest.narrowed = self.policy.held().told();
         manifest

@@ -4,8 +4,10 @@
 mod echo;
 mod process;
 mod shell;
+mod terminal;
 
 pub(crate) use process::level;
+pub(crate) use terminal::{Typing, nobody};
 
 use crate::attempt::Event;
 use crate::clock::unix_now;
@@ -58,6 +60,8 @@ pub(crate) struct Surroundings {
     pub(crate) sandbox: Option<Arc<Sandbox>>,
     /// Resolves when the attempt is to be ended.
     pub(crate) stop: oneshot::Receiver<Stop>,
+    /// What comes for a terminal, where the plan has one.
+    pub(crate) typing: Option<Typing>,
     /// Is told up to where output can be read.
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -110,7 +114,7 @@ pub(crate) async fn launch(
         (Ok(stop), _) => stop.ending(timeout_ms, 0),
         (Err(_), Operation::Echo(payload)) => echo::run(payload, &spool),
         (Err(_), Operation::Process(process)) => {
-            let done = shell::run(guard.key(), process, timeout_ms, surroundings).await;
+            let done = shell::run(&guard, process, timeout_ms, surroundings).await;
             ran = Some((process, done.remains));
             done.ending
         }

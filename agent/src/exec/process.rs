@@ -10,6 +10,7 @@ use cortex_model::{AttemptKey, Code, Fault};
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
@@ -25,15 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const NO_GROUP: i32 = -1;
 
 /// The ends of a program's streams.
+#[derive(Default)]
 pub(super) struct Streams {
     pub(super) stdin: Option<pipe::Sender>,
     pub(super) stdout: Option<pipe::Receiver>,
     pub(super) stderr: Option<pipe::Receiver>,
+    /// Our end of its terminal, in place of all three.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 /// See the module.
 pub(super) enum Process {
-    Confined { task: Box<Task>, mark: String, key: AttemptKey },
+    Confined { task: Box<Task>, mark: String, key: AttemptKey, early: Option<End> },
     Plain(Box<Plain>),
 }
 
@@ -76,10 +80,22 @@ impl Process {
         level(start.sandbox, plan)?;
         if let (Some(sandbox), Confine::AtLeast(_)) = (start.sandbox, plan.confine) {
             let mut task = sandbox.launch(plan)?;
-            let (stdin, stdout, stderr) = task.streams();
             let (mark, key) = (start.mark, start.key.clone());
-            let process = Self::Confined { task: Box::new(task), mark, key };
-            return Ok((process, Streams { stdin, stdout, stderr }));
+            let (mut early, mut streams) = (None, Streams::default());
+            if plan.terminal.is_some() {
+                match task.terminal().await {
+                    Ok(terminal) => streams.terminal = Some(terminal),
+                    Err(end) => early = Some(end),
+                }
+            } else {
+                (streams.stdin, streams.stdout, streams.stderr) = task.streams();
+            }
+            return Ok((Self::Confined { task: Box::new(task), mark, key, early }, streams));
+        }
+        if plan.terminal.is_some() {
+            let why =
+                "a program gets a terminal from the launcher only, and this one is started without";
+            return Err(Fault::new(Code::NoTerminal, why));
         }
         let failed = |err: io::Error| {
             Fault::new(Code::SpawnFailed, format!("{}: {err}", plan.program.display()))
@@ -100,7 +116,10 @@ impl Process {
     /// Waits until the program has ended. May be dropped and asked again, until it has answered.
     pub(super) async fn ended(&mut self) -> End {
         match self {
-            Self::Confined { task, .. } => task.ended().await,
+            Self::Confined { task, early, .. } => match early.take() {
+                Some(end) => end,
+                None => task.ended().await,
+            },
             Self::Plain(plain) => match plain.child.wait().await {
                 Ok(status) => End::Status(status),
                 // Nobody else may wait for it; if somebody did, how it ended is lost.
@@ -127,7 +146,7 @@ impl Process {
     /// pipes are closed; then an empty process group leaves nothing to look for.
     pub(super) async fn clean_up(&mut self, easy: bool) -> Remains {
         match self {
-            Self::Confined { task, mark, key } => {
+            Self::Confined { task, mark, key, .. } => {
                 let mut remains = task.clean_up().await;
                 if remains.unwatched {
                     remains.survivors += end_marked(mark, key, NO_GROUP).await;
@@ -183,7 +202,7 @@ fn spawn(mut command: std::process::Command, piped: bool) -> io::Result<(Child, 
     command.stdin(its_stdin).stdout(its_stdout).stderr(its_stderr);
     // The command holds the other ends until it is dropped, here.
     let child = Command::from(command).kill_on_drop(true).spawn()?;
-    Ok((child, Streams { stdin, stdout: Some(stdout), stderr: Some(stderr) }))
+    Ok((child, Streams { stdin, stdout: Some(stdout), stderr: Some(stderr), terminal: None }))
 }
 
 fn read_end() -> io::Result<(pipe::Receiver, Stdio)> {

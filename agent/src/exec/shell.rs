@@ -2,17 +2,20 @@
 //! has ended and its pipes are drained, or when it is stopped and the whole tree is gone.
 
 use super::process::{Process, Start, Streams};
+use super::terminal::{Keys, Master};
 use super::{Announce, Done, Stop, Surroundings};
+use crate::journal::{IntentGuard, Terminal};
 use crate::sandbox::{End, Remains};
 use crate::spool::Spool;
 use cortex_agent_core::ProcessPlan;
-use cortex_model::limits::OUTPUT_LINGER_MS;
+use cortex_model::Ending;
+use cortex_model::limits::{OUTPUT_LINGER_MS, TERMINAL_LINGER_MS};
 use cortex_model::task::Stream;
-use cortex_model::{AttemptKey, Ending};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -36,22 +39,32 @@ const FIRST_READ: usize = 8 * 1024;
 const LARGE_READ: usize = 64 * 1024;
 
 pub(super) async fn run(
-    key: &AttemptKey,
+    guard: &IntentGuard,
     plan: &ProcessPlan,
     timeout_ms: u64,
     surroundings: Surroundings,
 ) -> Done {
-    let Surroundings { spool, mark, guard, sandbox, stop, events } = surroundings;
+    let key = guard.key();
+    let Surroundings { spool, mark, guard: keeper, sandbox, stop, typing, events } = surroundings;
     let announce = Announce::new(key, &events);
-    let start = Start { key, mark, guard, sandbox: sandbox.as_deref() };
+    let start = Start { key, mark, guard: keeper, sandbox: sandbox.as_deref() };
     let (process, streams) = match Process::start(plan, start).await {
         Ok(started) => started,
         Err(fault) => return Done::never(fault),
     };
-    let Streams { stdin, stdout, stderr } = streams;
+    let Streams { stdin, stdout, stderr, terminal } = streams;
+    let master = terminal.map(Master::new).transpose();
+    let master = master.unwrap_or_else(|error| {
+        // What it writes is lost, how it ends is not.
+        tracing::error!(%error, attempt = %key, "a terminal cannot be watched");
+        None
+    });
+    let mut keys = typing.map(|typing| Keys::new(typing, Terminal::of(guard), events.clone()));
+    let terminal = master.clone().map(Source::Terminal);
     let mut run = Run {
-        stdout: Reader::new(stdout, Stream::Stdout),
-        stderr: Reader::new(stderr, Stream::Stderr),
+        stdout: Reader::new(terminal.or(stdout.map(Source::Pipe)), Stream::Stdout),
+        stderr: Reader::new(stderr.map(Source::Pipe), Stream::Stderr),
+        linger_ms: if plan.terminal.is_some() { TERMINAL_LINGER_MS } else { OUTPUT_LINGER_MS },
         process,
         spool: &spool,
         most_read: plan.limits.output.saturating_mul(RUNAWAY),
@@ -64,8 +77,13 @@ pub(super) async fn run(
         flush_at: None,
         give_up_at: None,
     };
-    let feed = feed(stdin, &plan.stdin);
-    follow(&mut run, feed, &announce).await;
+    match (&mut keys, &master) {
+        (Some(keys), Some(master)) => follow(&mut run, keys.serve(master), &announce).await,
+        (Some(_) | None, _) => follow(&mut run, feed(stdin, &plan.stdin), &announce).await,
+    }
+    if let Some(keys) = keys {
+        keys.close().await;
+    }
     let mut remains = run.clean_up().await;
     if run.runaway && remains.killed_by.is_empty() {
         remains.killed_by = "output";
@@ -93,15 +111,21 @@ async fn feed(stdin: Option<pipe::Sender>, input: &[u8]) {
     }
 }
 
+/// Where output comes from.
+enum Source {
+    Pipe(pipe::Receiver),
+    Terminal(Arc<Master>),
+}
+
 /// One end of a pipe; `None` when it is closed.
-struct Reader<R> {
-    pipe: Option<R>,
+struct Reader {
+    pipe: Option<Source>,
     stream: Stream,
     buffer: Vec<u8>,
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
-    fn new(pipe: Option<R>, stream: Stream) -> Self {
+impl Reader {
+    fn new(pipe: Option<Source>, stream: Stream) -> Self {
         Self { pipe, stream, buffer: Vec::new() }
     }
 
@@ -111,7 +135,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if self.buffer.is_empty() {
             self.buffer.resize(FIRST_READ, 0);
         }
-        let read = pipe.read(&mut self.buffer).await.unwrap_or(0);
+        let read = match pipe {
+            Source::Pipe(pipe) => pipe.read(&mut self.buffer).await.unwrap_or(0),
+            Source::Terminal(master) => master.read(&mut self.buffer).await,
+        };
         if read == 0 {
             self.pipe = None;
         }
@@ -129,8 +156,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 struct Run<'a> {
-    stdout: Reader<pipe::Receiver>,
-    stderr: Reader<pipe::Receiver>,
+    stdout: Reader,
+    stderr: Reader,
+    /// How long output is gathered before it is announced, milliseconds.
+    linger_ms: u64,
     process: Process,
     spool: &'a Spool,
     /// Output after which the program is taken for one that does not know what it does, bytes.
@@ -174,7 +203,7 @@ impl Run<'_> {
                 if full {
                     self.flush(announce).await;
                 } else if self.flush_at.is_none() && self.spool.has_pending() {
-                    self.flush_at = Some(in_ms(OUTPUT_LINGER_MS));
+                    self.flush_at = Some(in_ms(self.linger_ms));
                 }
             }
             Happened::Flush => self.flush(announce).await,

@@ -102,8 +102,15 @@ impl Bench {
         let spool = self.spools.create(&key, u64::MAX);
         let (events, _) = mpsc::channel(1);
         let (spool_too, mark) = (Arc::clone(&spool), MARK.into());
-        let surroundings =
-            Surroundings { spool: spool_too, mark, guard: None, sandbox: None, stop, events };
+        let surroundings = Surroundings {
+            spool: spool_too,
+            mark,
+            guard: None,
+            sandbox: None,
+            stop,
+            typing: None,
+            events,
+        };
         let (guard, outcome) = launch(guard, surroundings).await;
         self.journal.outcome(guard, outcome.clone()).await.unwrap();
         (outcome, spool)

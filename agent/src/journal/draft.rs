@@ -140,6 +140,7 @@ impl IntentDraft {
 fn op(process: &ProcessPlan) -> String {
     match &process.work {
         Some(work) => format!("file.{}", work.action.name()),
+        None if process.terminal.is_some() => "process.terminal".to_owned(),
         None => "process.exec".to_owned(),
     }
 }

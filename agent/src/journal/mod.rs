@@ -28,6 +28,7 @@ mod show;
 mod store;
 mod storing;
 mod tables;
+mod terminal;
 mod upstream;
 mod verify;
 mod walk;
@@ -42,6 +43,7 @@ pub use guard::IntentGuard;
 pub use open::{OpenIntent, Owed};
 pub use recover::{Recovered, recover};
 pub use show::{Shown, show};
+pub use terminal::{Attached, Terminal};
 pub use upstream::{Cursor, read_floor};
 pub use verify::{Believed, Keys, Report, keys, verify};
 

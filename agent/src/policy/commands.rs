@@ -6,7 +6,7 @@ use crate::facts::{Scene, gather};
 use clap::{Args, Subcommand};
 use cortex_agent_core::policy::{Machine, Policy};
 use cortex_agent_core::{Decision, Request, decide};
-use cortex_model::task::ShellAction;
+use cortex_model::task::{ShellAction, Terminal};
 use cortex_model::{Action, AttemptKey, Code, Fault, TaskId, TaskKey, Workspace};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -47,6 +47,9 @@ enum What {
         /// Take the one word that follows as a script.
         #[arg(long)]
         script: bool,
+        /// With a terminal.
+        #[arg(long)]
+        tty: bool,
         /// A variable that the task sets; may be given more than once.
         #[arg(long = "env", value_name = "NAME=VALUE")]
         env: Vec<String>,
@@ -122,10 +125,10 @@ impl PolicyCommand {
                 }
                 Ok(true)
             }
-            What::Explain { place, cwd, script, env, command } => {
+            What::Explain { place, cwd, script, tty, env, command } => {
                 let (_, dir, policy) = place.load()?;
                 let policy = place.held(&dir)?.narrow(policy);
-                let action = action(command, script, cwd, env)?;
+                let action = action(command, script, (cwd, tty), env)?;
                 let decision = ask(&policy, &action, dir);
                 explain(out, &decision, place.json).map_err(said)?;
                 Ok(decision.plan.is_some())
@@ -179,10 +182,11 @@ impl PolicyCommand {
 fn action(
     command: Vec<OsString>,
     script: bool,
-    cwd: String,
+    (cwd, tty): (String, bool),
     env: Vec<String>,
 ) -> Result<Action, Fault> {
-    let mut shell = ShellAction { cwd, ..ShellAction::default() };
+    let terminal = tty.then(Terminal::default);
+    let mut shell = ShellAction { cwd, terminal, ..ShellAction::default() };
     for variable in env {
         let bad = || Fault::new(Code::Usage, format!("{variable:?} is not NAME=VALUE"));
         let (name, value) = variable.split_once('=').ok_or_else(bad)?;
@@ -207,6 +211,7 @@ fn ask(policy: &Policy, action: &Action, dir: PathBuf) -> Decision {
     let machine = Machine {
         level: cortex_agent_core::plan::Level::Full,
         exact_limits: vec!["cpu", "memory", "pids", "file_size"],
+        features: [("terminal".to_owned(), 0)].into(),
         ..Machine::default()
     };
     let scene = Scene { tmpdir: dir.join("tmp/explained"), mark: String::new(), machine };

@@ -12,13 +12,15 @@ pub struct Armed {
     pub why: String,
     /// Version of Landlock, 0 if there is none.
     pub landlock_abi: u32,
+    /// Tasks can have terminals.
+    pub terminals: bool,
 }
 
 impl Armed {
     /// Nothing can be enforced, and why.
     #[must_use]
     pub fn nothing(why: impl Into<String>) -> Self {
-        Self { level: Level::None, why: why.into(), landlock_abi: 0 }
+        Self { level: Level::None, why: why.into(), landlock_abi: 0, terminals: false }
     }
 
     /// Abilities of the machine by name, with their version where they have one; for `sandbox.require` of a policy.
@@ -33,6 +35,9 @@ impl Armed {
             Level::Landlock => &["seccomp", "no_new_privs"],
             Level::None => &[],
         };
+        if self.terminals {
+            features.insert("terminal".to_owned(), 0);
+        }
         features.extend(there.iter().map(|name| ((*name).to_owned(), 0)));
         features
     }

@@ -73,6 +73,18 @@ pub(super) struct Spec {
     /// What is done with files in place of executing a program.
     #[prost(message, optional, tag = "18")]
     pub(super) work: Option<crate::files::Order>,
+    /// A terminal of this size in place of the three streams.
+    #[prost(message, optional, tag = "19")]
+    pub(super) terminal: Option<Size>,
+}
+
+/// Size of a terminal.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Size {
+    #[prost(uint32, tag = "1")]
+    pub(super) rows: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) columns: u32,
 }
 
 /// A file and what it was when it was looked at.
@@ -129,6 +141,9 @@ pub(super) struct Report {
     /// A read-only placeholder was made for a protected name that did not exist: its path. Empty: none was.
     #[prost(bytes = "vec", tag = "6")]
     pub(super) made: Vec<u8>,
+    /// The agent's end of the terminal comes along.
+    #[prost(bool, tag = "7")]
+    pub(super) terminal: bool,
 }
 
 /// The stage of the set-up that failed.

@@ -87,6 +87,12 @@ impl Task {
         match *self {}
     }
 
+    /// No terminal.
+    #[expect(clippy::unused_async, reason = "the same function waits on Linux")]
+    pub async fn terminal(&mut self) -> Result<std::os::fd::OwnedFd, End> {
+        match *self {}
+    }
+
     /// No end.
     #[expect(clippy::unused_async, reason = "the same function waits on Linux")]
     pub async fn ended(&mut self) -> End {

@@ -3,7 +3,7 @@
 
 use super::armed::Armed;
 use super::groups::Held;
-use super::message::{Armour, SameFile, Spec};
+use super::message::{Armour, SameFile, Size, Spec};
 use crate::files::Order;
 use cortex_agent_core::ProcessPlan;
 use cortex_agent_core::plan::{Confine, Enforce, FileWork, FsView, Level, NetMode, TmpDir};
@@ -172,6 +172,10 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
         file_size: plan.limits.file_size.unwrap_or(0),
         tmp,
         work: plan.work.as_deref().map(order),
+        terminal: plan.terminal.as_ref().map(|terminal| {
+            let (rows, columns) = terminal.size();
+            Size { rows: rows.into(), columns: columns.into() }
+        }),
     }
 }
 

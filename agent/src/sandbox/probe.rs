@@ -15,12 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) async fn probe(launcher: &Launcher) -> Armed {
     let landlock_abi = landlock_abi();
     let why = match attempt(launcher, Armour::Full).await {
-        Ok(()) => return Armed { level: Level::Full, why: String::new(), landlock_abi },
+        Ok(()) => {
+            // They have a file system of their own, which was mounted for the trial too.
+            return Armed { level: Level::Full, why: String::new(), landlock_abi, terminals: true };
+        }
         Err(why) => why,
     };
+    let terminals = std::fs::File::options().read(true).write(true).open("/dev/ptmx").is_ok();
     match attempt(launcher, Armour::Landlock).await {
-        Ok(()) => Armed { level: Level::Landlock, why, landlock_abi },
-        Err(second) => Armed { level: Level::None, why: format!("{why}; {second}"), landlock_abi },
+        Ok(()) => Armed { level: Level::Landlock, why, landlock_abi, terminals },
+        Err(second) => {
+            Armed { level: Level::None, why: format!("{why}; {second}"), landlock_abi, terminals }
+        }
     }
 }
 

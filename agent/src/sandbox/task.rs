@@ -140,6 +140,7 @@ impl Sandbox {
             network,
             serving: JoinSet::new(),
             tmp,
+            terminal: None,
             remains: Remains::default(),
         })
     }
@@ -210,6 +211,8 @@ pub struct Task {
     serving: JoinSet<()>,
     /// A directory of its own, which goes with it.
     tmp: Option<PathBuf>,
+    /// Our end of its terminal, until it is taken.
+    terminal: Option<OwnedFd>,
     remains: Remains,
 }
 
@@ -225,6 +228,29 @@ impl Task {
         &mut self,
     ) -> (Option<pipe::Sender>, Option<pipe::Receiver>, Option<pipe::Receiver>) {
         (self.running.stdin.take(), self.running.stdout.take(), self.running.stderr.take())
+    }
+
+    /// Our end of its terminal, for a plan that gives it one; once.
+    ///
+    /// # Errors
+    /// How it ended before there was one.
+    pub async fn terminal(&mut self) -> Result<OwnedFd, End> {
+        loop {
+            if let Some(terminal) = self.terminal.take() {
+                return Ok(terminal);
+            }
+            match self.running.news().await {
+                News::Report(report, fds) => {
+                    if let Some(end) = self.hear(*report, fds) {
+                        return Err(end);
+                    }
+                }
+                News::Closed => {
+                    self.lost = true;
+                    return Err(End::Lost);
+                }
+            }
+        }
     }
 
     /// Waits until the program has ended. May be dropped and asked again, until it has answered.
@@ -244,8 +270,11 @@ impl Task {
         }
     }
 
-    fn hear(&mut self, report: Report, fds: Vec<OwnedFd>) -> Option<End> {
-        let Report { failed, exited, gone, made, listening, .. } = report;
+    fn hear(&mut self, report: Report, mut fds: Vec<OwnedFd>) -> Option<End> {
+        let Report { failed, exited, gone, made, listening, terminal, .. } = report;
+        if terminal {
+            self.terminal = fds.pop();
+        }
         if let (Some(hold), false) = (&self.hold, made.is_empty()) {
             hold.made(PathBuf::from(OsString::from_vec(made)));
         }

@@ -11,5 +11,6 @@ mod network;
 mod quotas;
 #[path = "../support/sandbox.rs"]
 mod support;
+mod terminal;
 mod work;
 mod work_attacks;

@@ -138,6 +138,7 @@ impl Room {
             argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
             cwd: self.root.clone(),
             secrets: Vec::new(),
+            terminal: None,
             work: None,
             env: vec![
                 ("PATH".to_owned(), b"/usr/bin:/bin".to_vec()),

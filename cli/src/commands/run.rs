@@ -8,7 +8,8 @@ use crate::error::CliError;
 use crate::follow::{Follower, Show};
 use crate::interrupts::Interrupts;
 use crate::request::{Draft, TaskArgs};
-use crate::{exit, render, view, words};
+use crate::terminal::{Attach, End};
+use crate::{exit, render, terminal, view, words};
 use clap::Args;
 use cortex_model::Code;
 use cortex_model::proto as pb;
@@ -33,6 +34,7 @@ Examples:
   cortex run --key nightly-2026-11-23 --timeout 2h --retries 2 --retry-on exit -- make nightly
   cortex run --stdin notes.txt -- wc -w
   cortex run -c 'cd /srv && ls -l | head'
+  cortex run --tty -- bash
   cortex run --detach --label team=web -- sh -c 'sleep 60'")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -40,8 +42,8 @@ pub(crate) struct RunArgs {
     /// Print the task's id and leave; follow it with 'cortex task watch'
     #[arg(long)]
     detach: bool,
-    /// Ask for a terminal on the node; this version has none to give and says so
-    #[arg(long)]
+    /// Give the command a terminal, and this one's keys: Ctrl-] d leaves it running, Ctrl-] c cancels it
+    #[arg(long, conflicts_with = "stdin")]
     tty: bool,
     /// The program and its arguments
     #[arg(last = true, required_unless_present_any = ["script", "lines"], value_name = "ARGV")]
@@ -58,11 +60,9 @@ enum Line {
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError> {
-    if args.tty {
-        let why = "no node of this version can give a command a terminal";
-        return Err(CliError::new(Code::NoTerminal, why));
-    }
-    let draft = Draft::from_args(args.task, args.argv)?;
+    let terminal = args.tty.then(|| terminal(session, args.detach)).transpose()?;
+    let mut draft = Draft::from_args(args.task, args.argv)?;
+    draft.terminal = terminal;
     let key = draft.key.clone();
     let spec = draft.spec()?;
     let (target, actor) = (session.target()?, session.actor()?);
@@ -77,6 +77,9 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError
         let done = submit(&target, spec, key, actor.clone()).await?;
         let task = required(done.task.as_ref())?;
         known.send_replace(Some(task.task_id.clone()));
+        if args.tty {
+            return attend(session, &target, task, actor.clone()).await;
+        }
         follow(session, &target, &done).await
     };
     let cancel =
@@ -95,7 +98,8 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError
                     render::note(&format!("{}: {}", e.code, e.message));
                 }
             }
-            () = interrupts.next() => {
+            // Whoever sits at a terminal is heard there.
+            () = interrupts.next(), if !args.tty || id.borrow().is_none() => {
                 if interrupted {
                     return Ok(left(id.borrow().as_deref()));
                 }
@@ -104,6 +108,58 @@ pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<u8, CliError
             }
         }
     }
+}
+
+/// The terminal of the command; when we type it must not be asked for in vain.
+fn terminal(session: &Session, detach: bool) -> Result<pb::Terminal, CliError> {
+    if session.json() && !detach {
+        return Err(CliError::new(Code::Usage, "a terminal cannot be shown as JSON")
+            .with_hint("add --detach, or leave --json out"));
+    }
+    terminal::wanted(!detach)
+}
+
+/// Types and shows until the task is over or somebody leaves it; `task attach` does the same.
+async fn attend(
+    session: &Session,
+    target: &Target,
+    task: &pb::Task,
+    actor: Option<pb::Actor>,
+) -> Result<u8, CliError> {
+    let follower = Follower::new(target.clone(), &task.task_id, Show::Raw);
+    sit_at(session, target, follower, &task.task_id, actor, false).await
+}
+
+/// The same with a follower of the caller's choice. `anew`: what was typed before counts for nothing.
+pub(crate) async fn sit_at(
+    session: &Session,
+    target: &Target,
+    mut follower: Follower,
+    id: &str,
+    actor: Option<pb::Actor>,
+    anew: bool,
+) -> Result<u8, CliError> {
+    let (_, known) = watch::channel(Some(id.to_owned()));
+    let why = "cancelled at its terminal";
+    let cancel = cancel_when_known(target, known, actor.as_ref(), why);
+    let live = follower.live();
+    let (target, task_id) = (target.clone(), id.to_owned());
+    let attach = Attach { target, task_id, actor: actor.clone(), anew };
+    match terminal::attend(attach, &mut follower, live, cancel).await? {
+        End::Over(task) => finish(session, &task),
+        End::Detached => {
+            render::note(&left_running(id));
+            Ok(0)
+        }
+        End::Gone => {
+            render::note(&left_running(id));
+            Ok(exit::CORTEX)
+        }
+    }
+}
+
+fn left_running(id: &str) -> String {
+    format!("left task {id} as it is; come back: cortex task attach {id}")
 }
 
 async fn follow(session: &Session, target: &Target, done: &Submitted) -> Result<u8, CliError> {

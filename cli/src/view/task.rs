@@ -165,6 +165,7 @@ pub(crate) enum Action {
         env: Vec<Variable>,
         secret_env: BTreeMap<String, String>,
         stdin: Bytes,
+        terminal: Option<Terminal>,
     },
     File {
         op: &'static str,
@@ -172,6 +173,14 @@ pub(crate) enum Action {
         fields: serde_json::Value,
     },
     Unknown,
+}
+
+/// A terminal; null and 0 where the task does not say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Terminal {
+    term: Option<String>,
+    rows: u32,
+    columns: u32,
 }
 
 /// An environment variable.
@@ -200,6 +209,11 @@ impl From<Option<&pb::action::Kind>> for Action {
                     .map(|v| Variable { name: v.name.clone(), value: Bytes(v.value.clone()) })
                     .collect(),
                 stdin: Bytes(s.stdin.clone()),
+                terminal: s.terminal.as_ref().map(|t| Terminal {
+                    term: text(&t.term),
+                    rows: t.rows,
+                    columns: t.columns,
+                }),
             },
             Some(pb::action::Kind::File(f)) => {
                 let (op, fields) = super::file::of(f.op.as_ref());

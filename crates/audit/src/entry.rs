@@ -35,6 +35,10 @@ pub mod kind {
     pub const CONSENT_ASKED: &str = "consent.asked";
     /// What the owner said.
     pub const CONSENT_ANSWERED: &str = "consent.answered";
+    /// Somebody took the keyboard of a terminal.
+    pub const TERMINAL_ATTACHED: &str = "terminal.attached";
+    /// What they typed.
+    pub const TERMINAL_TYPED: &str = "terminal.typed";
     /// A sign of life.
     pub const HEARTBEAT: &str = "heartbeat";
     /// Something that the agent works by was changed.
@@ -51,7 +55,7 @@ pub mod kind {
     pub const LOG_CLOSE: &str = "log.close";
 
     /// All of them.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 19] = [
         GENESIS,
         SESSION_OPEN,
         SESSION_CLOSE,
@@ -62,6 +66,8 @@ pub mod kind {
         POLICY_LOADED,
         CONSENT_ASKED,
         CONSENT_ANSWERED,
+        TERMINAL_ATTACHED,
+        TERMINAL_TYPED,
         HEARTBEAT,
         CONFIG,
         ACCESS,

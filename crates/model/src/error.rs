@@ -161,6 +161,7 @@ codes! {
     SecretUnavailable = "CX-1011", Forbidden, false, "the owner names secrets in env.secrets of the policy, as file:PATH or keyring:NAME", "A secret that the command needs is not available on the node.";
     ProgramNotTrusted = "CX-1012", Forbidden, false, "name the program by its name alone, or ask the owner for a rule with @root/FILE", "The program lies where the policy does not look for programs, or leads to a file that tasks can write.";
     RightsDiffer = "CX-1013", Forbidden, false, "submit the commands as separate tasks", "Commands of one script have rules that give different networks or secrets.";
+    TerminalDenied = "CX-1014", Forbidden, false, "leave --tty out, or ask the node's owner for terminal = \"allow\" in the rule", "The node's policy gives the command no terminal.";
     ConsentNeeded = "CX-1201", Forbidden, false, "the owner answers on the node, with 'cortex-agent consent'", "The node's owner must agree first.";
     ConsentRefused = "CX-1202", Forbidden, false, "talk to the node's owner", "The node's owner said no.";
     ConsentTimedOut = "CX-1203", Forbidden, false, "ask again when the owner is there", "The node's owner did not answer in time.";
@@ -181,7 +182,7 @@ codes! {
     PartGone = "CX-1310", Precondition, false, "begin the copy again", "The part of a file that was being received is not there any more.";
     DigestMismatch = "CX-1311", Precondition, true, "copy again; if it happens again, look at the disks", "Bytes do not have the SHA-256 that they should have.";
     FileTooLarge = "CX-1312", Exhausted, false, "read a range, or copy it with 'cortex cp'", "The file is larger than the operation can take.";
-    NoTerminal = "CX-1313", Precondition, false, "leave --tty out; give input with --stdin, and see the output as it comes", "A command was to have a terminal, and there is none to give.";
+    NoTerminal = "CX-1313", Precondition, false, "run it in a terminal, or leave --tty out: give input with --stdin, and see the output as it comes", "There is no terminal where one is needed.";
     LockTimeout = "CX-1314", Unavailable, true, "see what runs on the node with 'cortex task list --node NODE', or wait longer with --lock-timeout", "Another task of the node held a path for longer than this one would wait.";
     LockUnusable = "CX-1315", Precondition, true, "look at the disk of the node, and at the agent's directory 'locks'", "The number of a lock cannot be kept on the node, so it is not given.";
     SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";

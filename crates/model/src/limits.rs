@@ -207,6 +207,24 @@ pub const CONSENT_QUESTIONS_MAX: u32 = 16;
 /// Most places that are hidden or protected because of their name. More: denied, with advice.
 pub const VIEW_NAMES_MAX: usize = 4_000;
 
+// Terminals.
+
+/// Longest name of a kind of terminal, bytes.
+pub const TERM_MAX: usize = 64;
+/// Most lines of a terminal, and most characters in a line.
+pub const TERMINAL_SIZE_MAX: u16 = 10_000;
+/// Most that is typed in one message, bytes.
+pub const TERMINAL_PIECE_MAX: usize = 16 * 1024;
+/// What was typed and the program has not taken yet, bytes per terminal; also what a client holds that is not accepted yet.
+/// More is not accepted, or not read from whoever types.
+pub const TERMINAL_TYPED_MAX: usize = 64 * 1024;
+/// Attachments in the life of one terminal. More: refused.
+pub const TERMINAL_ATTACHMENTS_MAX: usize = 1_000;
+/// Messages that wait for one terminal. More: not accepted, the client sends again.
+pub const TERMINAL_WAITING_MAX: usize = 16;
+/// How long a terminal's output is gathered before it is sent, milliseconds.
+pub const TERMINAL_LINGER_MS: u64 = 5;
+
 // Files.
 
 /// Longest path of a file action, bytes.
@@ -239,6 +257,8 @@ pub const FILE_PIECES_AHEAD: usize = 8;
 pub const FILE_PORTION: u64 = 8 * 1024 * 1024;
 
 const _: () = assert!(FILE_PIECE_MAX + FILE_PATH_MAX + 8 * 1024 <= SPEC_MAX);
+const _: () =
+    assert!(TERMINAL_PIECE_MAX < FRAME_MAX / 2 && TERMINAL_PIECE_MAX <= TERMINAL_TYPED_MAX);
 const _: () = assert!(SPEC_MAX + 32 * 1024 <= COMMIT_MAX);
 const _: () = assert!(ECHO_MAX + INLINE_OUTPUT_MAX < SPEC_MAX);
 const _: () = assert!(INLINE_OUTPUT_MAX < COMMIT_MAX / 2);

@@ -35,6 +35,10 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
                 let parts = secrets.into_iter().flat_map(|(n, r)| [n.as_bytes(), r.as_bytes()]);
                 f.push(("shell.secret_env", list(parts)));
             }
+            // Not its size: that follows the window.
+            if let Some(terminal) = &s.terminal {
+                f.push(("shell.terminal", terminal.kind().as_bytes().to_vec()));
+            }
         }
         Action::File(file) => {
             let (name, content) = file_op(&file.op);
@@ -197,6 +201,22 @@ mod tests {
         assert_ne!(shell("ls", &[]), shell("ls", &[("A", "b")]));
         assert_ne!(shell("ls", &[("A", "b")]), shell("ls", &[("A", "c")]));
         assert_eq!(shell("ls", &[("A", "b"), ("C", "d")]), shell("ls", &[("C", "d"), ("A", "b")]));
+    }
+
+    #[test]
+    fn a_terminal_counts_with_its_kind_and_not_with_its_size() {
+        use crate::task::Terminal;
+        let with = |terminal: Option<Terminal>| {
+            let mut spec = spec(&["sh"]);
+            if let Action::Shell(shell) = &mut spec.action {
+                shell.terminal = terminal;
+            }
+            hash(&spec)
+        };
+        let plain = with(Some(Terminal::default()));
+        assert_ne!(plain, with(None));
+        assert_eq!(plain, with(Some(Terminal { rows: 50, ..Terminal::default() })));
+        assert_ne!(plain, with(Some(Terminal { term: "dumb".into(), ..Terminal::default() })));
     }
 
     #[test]

@@ -60,6 +60,37 @@ pub struct ShellAction {
     pub stdin: Vec<u8>,
     /// Variables whose values the node reads from its own secrets: name, and what the node's policy calls the secret.
     pub secret_env: Vec<(String, String)>,
+    /// A terminal in place of the three streams.
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal of a program's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its kind; empty is [`Terminal::KIND`].
+    pub term: String,
+    /// Lines at the beginning; 0 is 24.
+    pub rows: u16,
+    /// Characters in a line; 0 is 80.
+    pub columns: u16,
+}
+
+impl Terminal {
+    /// The kind of a terminal that does not say.
+    pub const KIND: &str = "xterm-256color";
+
+    /// The variable `TERM`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        if self.term.is_empty() { Self::KIND } else { &self.term }
+    }
+
+    /// Lines and characters at the beginning.
+    #[must_use]
+    pub fn size(&self) -> (u16, u16) {
+        let or = |given: u16, own: u16| if given == 0 { own } else { given };
+        (or(self.rows, 24), or(self.columns, 80))
+    }
 }
 
 /// What may be retried.
@@ -148,7 +179,19 @@ impl TaskSpec {
         };
         let mut all: BTreeSet<String> = self.require.iter().map(ToString::to_string).collect();
         all.insert(own.to_owned());
+        if self.terminal().is_some() {
+            all.insert("terminal".to_owned());
+        }
         all.into_iter().collect()
+    }
+
+    /// The terminal that the program is to have.
+    #[must_use]
+    pub fn terminal(&self) -> Option<&Terminal> {
+        match &self.action {
+            Action::Shell(shell) => shell.terminal.as_ref(),
+            Action::Echo { .. } | Action::File(_) => None,
+        }
     }
 
     /// Attempts in all, the first included.

@@ -3,7 +3,7 @@
 use crate::audit::AuditDown;
 use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
-use cortex_model::proto::{Cancel, Error, Go, Narrowing, NoGo, Offer, Query};
+use cortex_model::proto::{Cancel, Error, Go, Narrowing, NoGo, Offer, Query, TerminalInput};
 
 /// Something for the driver to do, in order. Frames are not among them: see `AgentEnd::poll_frame`.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +68,8 @@ pub enum AgentAction {
     Query(Query),
     /// Stop this attempt; answer with `answer_cancel`.
     Cancel(Cancel),
+    /// Something for the terminal of an attempt; answer with `answer_terminal`.
+    Terminal(Box<TerminalInput>),
     /// The gateway is going away. `Disconnect` follows when open claims are answered, or after the
     /// grace; the next connection is made without a long pause.
     Drain {

@@ -9,7 +9,7 @@ use cortex_model::limits::UNDELIVERED_ATTEMPTS_MAX;
 use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::{
     AttemptPhase, Busy, BusyReason, Cancel, CancelAnswer, Claim, ConsentReport, Error, Leaving,
-    Offer, OutcomeReport, OutputChunk, Query, QueryAnswer, TokenShown,
+    Offer, OutcomeReport, OutputChunk, Query, QueryAnswer, TerminalAnswer, TokenShown,
 };
 use cortex_model::{AttemptKey, Code, Fault};
 use std::collections::BTreeMap;
@@ -108,6 +108,14 @@ impl AgentEnd {
             self.send(Up::CancelAnswer(CancelAnswer { query_id: cancel.query_id, phase }));
         }
         asked.is_some()
+    }
+
+    /// Says what became of what was typed. False if this connection did not bring it, or got its answer.
+    pub fn answer_terminal(&mut self, mut answer: TerminalAnswer) -> bool {
+        let Some(query_id) = self.terminals.remove(&answer.query_id) else { return false };
+        answer.query_id = query_id;
+        self.send(Up::TerminalAnswer(answer));
+        true
     }
 
     /// The agent goes away: from now on every offer is answered busy, on later connections too.

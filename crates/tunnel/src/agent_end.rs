@@ -91,6 +91,10 @@ pub struct AgentEnd {
     pub(crate) offers: Offers,
     pub(crate) queries: BTreeMap<u64, AttemptKey>,
     pub(crate) cancels: BTreeMap<u64, AttemptKey>,
+    /// What was typed and not answered: the gateway's id by an id that is never used again, so that an answer that comes after a
+    /// reconnect answers nothing.
+    pub(crate) terminals: BTreeMap<u64, u64>,
+    pub(crate) typed: u64,
     pub(crate) delivery: Delivery,
     pub(crate) consents: Consents,
     pub(crate) frames: VecDeque<AgentFrame>,
@@ -118,6 +122,8 @@ impl AgentEnd {
             offers: Offers::default(),
             queries: BTreeMap::new(),
             cancels: BTreeMap::new(),
+            terminals: BTreeMap::new(),
+            typed: 0,
             delivery: Delivery::default(),
             consents: Consents::default(),
             frames: VecDeque::new(),
@@ -176,6 +182,7 @@ impl AgentEnd {
         self.audit = AgentSide::default();
         self.queries.clear();
         self.cancels.clear();
+        self.terminals.clear();
         self.delivery.disconnected();
         self.consents.disconnected();
         for (offer_id, key) in self.offers.drain_claims() {
@@ -276,6 +283,8 @@ fn outlives_connection(action: &AgentAction) -> bool {
         | AgentAction::Go { .. }
         | AgentAction::Query(_)
         | AgentAction::Cancel(_)
+        // Who typed it says it again.
+        | AgentAction::Terminal(_)
         | AgentAction::Drain { .. }
         // Acknowledgements of the audit too: the next hello brings what the mirror has.
         | AgentAction::Audit(_)

@@ -9,7 +9,7 @@ use cortex_model::limits::{DRAIN_MAX_MS, OPEN_OFFERS_MAX, OPEN_QUERIES_MAX, RECO
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     BusyReason, Cancel, ConsentAck, Drain, GatewayFrame, Go, NoGo, Offer, OutcomeAck, OutputAck,
-    Query, Refuse, RenewNow, TokenAccepted,
+    Query, Refuse, RenewNow, TerminalInput, TokenAccepted,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -60,6 +60,7 @@ impl AgentEnd {
             | Down::TokenAccepted(_)
             | Down::RenewNow(_)
             | Down::Narrowing(_)
+            | Down::TerminalInput(_)
             | Down::AuditState(_)
             | Down::AuditAck(_)
             | Down::AuditResend(_)
@@ -96,6 +97,7 @@ impl AgentEnd {
             }
             Down::Query(query) => self.query(query),
             Down::Cancel(cancel) => self.cancel(cancel),
+            Down::TerminalInput(input) => self.terminal(input),
             Down::Drain(drain) => {
                 self.drain(drain, now);
                 Ok(())
@@ -220,6 +222,21 @@ impl AgentEnd {
         let key = key("cancel", &cancel.workspace, &cancel.task_id, cancel.attempt)?;
         ask(&mut self.cancels, cancel.query_id, key, "cancels")?;
         self.actions.push_back(AgentAction::Cancel(cancel));
+        Ok(())
+    }
+
+    fn terminal(&mut self, mut input: TerminalInput) -> Result<(), ProtocolError> {
+        key("terminal_input", &input.workspace, &input.task_id, input.attempt)?;
+        if self.terminals.len() >= OPEN_QUERIES_MAX {
+            return Err(ProtocolError::TooMany {
+                what: "terminal inputs",
+                limit: OPEN_QUERIES_MAX,
+            });
+        }
+        self.typed += 1;
+        self.terminals.insert(self.typed, input.query_id);
+        input.query_id = self.typed;
+        self.actions.push_back(AgentAction::Terminal(Box::new(input)));
         Ok(())
     }
 

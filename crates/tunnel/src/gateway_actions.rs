@@ -5,7 +5,7 @@ use crate::error::ProtocolError;
 use cortex_model::AttemptKey;
 use cortex_model::proto::{
     AgentHeartbeat, Busy, CancelAnswer, ConsentReport, GatewayFrame, Hello, OutcomeReport,
-    OutputChunk, QueryAnswer,
+    OutputChunk, QueryAnswer, TerminalAnswer,
 };
 use thiserror::Error;
 
@@ -70,6 +70,8 @@ pub enum GatewayAction {
         /// The frame.
         answer: CancelAnswer,
     },
+    /// What became of what was typed through this connection.
+    TerminalAnswer(TerminalAnswer),
     /// The node lives; what it has free.
     Heartbeat(AgentHeartbeat),
     /// The node shows a newer token: answer with `token_accepted` or `refuse`. It is secret.

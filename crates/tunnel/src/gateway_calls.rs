@@ -8,7 +8,7 @@ use cortex_model::limits::{DRAIN_MAX_MS, FRAME_QUEUE_MAX, OPEN_OFFERS_MAX, OPEN_
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     Cancel, ConsentAck, ConsentAnswer, ConsentReport, Drain, Error, Go, Narrowing, NoGo, Offer,
-    OutcomeAck, Query, Refuse, RenewNow, TokenAccepted, Welcome,
+    OutcomeAck, Query, Refuse, RenewNow, TerminalInput, TokenAccepted, Welcome,
 };
 use cortex_model::{AttemptKey, Tick, UnixMillis};
 use std::collections::BTreeMap;
@@ -199,6 +199,18 @@ impl GatewayEnd {
             .map_err(|_| OfferError::BadKey)?;
         self.ask(cancel.query_id, key, |this| &mut this.cancels)?;
         self.push(Down::Cancel(cancel));
+        Ok(())
+    }
+
+    /// Something for the terminal of an attempt.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub fn terminal(&mut self, input: TerminalInput) -> Result<(), OfferError> {
+        let key = key("terminal_input", &input.workspace, &input.task_id, input.attempt)
+            .map_err(|_| OfferError::BadKey)?;
+        self.ask(input.query_id, key, |this| &mut this.terminals)?;
+        self.push(Down::TerminalInput(input));
         Ok(())
     }
 

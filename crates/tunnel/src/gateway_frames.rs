@@ -11,7 +11,7 @@ use cortex_model::proto::agent_frame::Body as Up;
 use cortex_model::proto::gateway_frame::Body as Down;
 use cortex_model::proto::{
     AgentFrame, Busy, CancelAnswer, Claim, ConsentReport, Error, Hello, NoGo, OutcomeReport,
-    OutputReport, QueryAnswer, Refuse,
+    OutputReport, QueryAnswer, Refuse, TerminalAnswer,
 };
 use cortex_model::{AttemptKey, Tick};
 
@@ -89,6 +89,10 @@ impl GatewayEnd {
             }
             Up::CancelAnswer(answer) => {
                 self.cancel_answer(answer);
+                Ok(())
+            }
+            Up::TerminalAnswer(answer) => {
+                self.terminal_answer(answer);
                 Ok(())
             }
             Up::Leaving(leaving) => {
@@ -175,6 +179,13 @@ impl GatewayEnd {
     fn query_answer(&mut self, answer: QueryAnswer) {
         match self.queries.remove(&answer.query_id) {
             Some(key) => self.actions.push_back(GatewayAction::QueryAnswer { key, answer }),
+            None => self.ignored += 1,
+        }
+    }
+
+    fn terminal_answer(&mut self, answer: TerminalAnswer) {
+        match self.terminals.remove(&answer.query_id) {
+            Some(_) => self.actions.push_back(GatewayAction::TerminalAnswer(answer)),
             None => self.ignored += 1,
         }
     }

@@ -28,6 +28,7 @@ mod handshake;
 mod heartbeat;
 mod offers;
 mod rivals;
+mod terminal;
 
 pub use agent_actions::{AgentAction, ClaimResult, DisconnectReason};
 pub use agent_end::{AgentConfig, AgentEnd, HelloState};
@@ -37,3 +38,4 @@ pub use error::ProtocolError;
 pub use gateway_actions::{AckMode, CloseReason, GatewayAction, OfferError};
 pub use gateway_end::{GatewayConfig, GatewayEnd};
 pub use rivals::{Rival, Rivals, Standing};
+pub use terminal::{Keyboard, News, Size, Typed, Typist};

@@ -13,6 +13,7 @@ mod node_identity;
 mod nodes;
 mod resolve;
 mod submit;
+mod terminal;
 mod watch;
 
 use crate::audit::Audits;
@@ -134,6 +135,12 @@ impl Cortex for Api {
     }
     async fn watch_task(&self, r: Request<pb::WatchTaskRequest>) -> Answer<Self::WatchTaskStream> {
         answer(self.watch(&r))
+    }
+    async fn type_terminal(
+        &self,
+        r: Request<pb::TypeTerminalRequest>,
+    ) -> Answer<pb::TypeTerminalResponse> {
+        answer(self.type_terminal(r).await)
     }
     async fn list_nodes(&self, r: Request<pb::ListNodesRequest>) -> Answer<pb::ListNodesResponse> {
         answer(self.list_nodes_page(r).await)

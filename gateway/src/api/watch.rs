@@ -160,6 +160,12 @@ impl Watch {
         if !self.request.include_output {
             return Ok(());
         }
+        let last = std::mem::take(&mut self.request.output_last_bytes);
+        if last > 0 {
+            self.attempt = view.attempt.max(1);
+            let end = self.api.log.output_end(&self.output_key()?).await;
+            self.offset = end.map_err(|e| log_fault(&e))?.saturating_sub(last);
+        }
         while self.attempt <= view.attempt {
             self.drain_attempt(&view).await?;
             if self.attempt == view.attempt {

@@ -22,7 +22,10 @@ pub fn permission(path: &str) -> Option<Permission> {
         | "/cortex.v1.Access/QuarantineNode"
         | "/cortex.v1.Access/RevokeNode"
         | "/cortex.v1.Access/NarrowNode" => Permission::ManageNodes,
-        "/cortex.v1.Cortex/SubmitTask" => Permission::SubmitTasks,
+        // Who types commands something new.
+        "/cortex.v1.Cortex/SubmitTask" | "/cortex.v1.Cortex/TypeTerminal" => {
+            Permission::SubmitTasks
+        }
         "/cortex.v1.Cortex/GetTask"
         | "/cortex.v1.Cortex/ListTasks"
         | "/cortex.v1.Cortex/ExplainTask"

@@ -333,6 +333,11 @@ impl Connection {
                     self.reply(m, Reply::CancelAnswer(answer));
                 }
             }
+            GatewayAction::TerminalAnswer(answer) => {
+                if let Some(m) = self.asked.remove(&answer.query_id) {
+                    self.reply(m, Reply::Terminal(answer));
+                }
+            }
             GatewayAction::Heartbeat(beat) => self.heartbeat(beat),
             GatewayAction::TokenShown(token) => self.token_shown(&token),
             GatewayAction::Audit(said) => self.audit(*said),

@@ -52,6 +52,10 @@ impl Connection {
                 let sent = self.end.cancel(pb::Cancel { query_id: id, ..c });
                 self.ask(id, m, sent.is_ok());
             }
+            Some(Body::Terminal(input)) => {
+                let sent = self.end.terminal(pb::TerminalInput { query_id: id, ..input });
+                self.ask(id, m, sent.is_ok());
+            }
             None => {}
         }
     }

@@ -36,6 +36,7 @@ async fn a_task_of_another_workspace_is_not_found_by_any_call() {
         gone,
         "explain",
     );
+    refused(red.cortex.type_terminal(typed(&task_id)).await, gone, "type");
     let history = pb::GetTaskHistoryRequest { task_id: id(), ..Default::default() };
     refused(red.cortex.get_task_history(history).await, gone, "history");
     for include_output in [false, true] {
@@ -48,6 +49,43 @@ async fn a_task_of_another_workspace_is_not_found_by_any_call() {
     // It is there, untouched.
     let task = blue.cortex.get_task(pb::GetTaskRequest { task_id: id() }).await.unwrap();
     assert!(!task.into_inner().task.unwrap().cancel_requested);
+}
+
+fn typed(task_id: &str) -> pb::TypeTerminalRequest {
+    let (task_id, attachment) = (task_id.to_owned(), "a-1".to_owned());
+    pb::TypeTerminalRequest { task_id, attachment, attach: true, ..Default::default() }
+}
+
+#[tokio::test]
+async fn who_may_not_submit_types_into_no_terminal() {
+    let site = Site::start(1).await;
+    let mut operator = site.user(&site.token("blue", pb::Role::Operator, "olga").await).await;
+    let mut viewer = site.user(&site.token("blue", pb::Role::Viewer, "vera").await).await;
+    let shell = pb::ShellAction {
+        argv: vec![b"bash".to_vec()],
+        terminal: Some(pb::Terminal::default()),
+        ..Default::default()
+    };
+    let action = Some(pb::Action { kind: Some(pb::action::Kind::Shell(shell)) });
+    let spec = Some(pb::TaskSpec { action, ..Default::default() });
+    let request = pb::SubmitTaskRequest { spec, ..Default::default() };
+    let task = operator.cortex.submit_task(request).await.unwrap().into_inner().task.unwrap();
+    let id = task.task_id.as_str();
+    refused(viewer.cortex.type_terminal(typed(id)).await, Code::Forbidden, "a viewer");
+    // Whoever may is only told that nothing runs yet.
+    let answer = operator.cortex.type_terminal(typed(id)).await.unwrap().into_inner();
+    assert_eq!(answer.standing, i32::from(pb::TerminalStanding::None));
+    // In another's name only who may name others.
+    let named = pb::Actor { kind: 1, id: "somebody-else".to_owned(), ..Default::default() };
+    let request = pb::TypeTerminalRequest { actor: Some(named), ..typed(id) };
+    assert_ne!(code(operator.cortex.type_terminal(request).await), "ok");
+    let no_name = pb::TypeTerminalRequest { attachment: String::new(), ..typed(id) };
+    refused(operator.cortex.type_terminal(no_name).await, Code::Malformed, "without a name");
+    let large =
+        pb::TypeTerminalRequest { data: vec![0; 16 * 1024 + 1], attach: false, ..typed(id) };
+    refused(operator.cortex.type_terminal(large).await, Code::TooLarge, "too much at once");
+    let plain = operator.submit("plain").await.unwrap().task_id;
+    refused(operator.cortex.type_terminal(typed(&plain)).await, Code::NoTerminal, "without one");
 }
 
 #[tokio::test]

@@ -64,6 +64,23 @@ pub struct ShellAction {
     /// Variables whose values the node reads from its own secrets.
     #[prost(message, repeated, tag = "6")]
     pub secret_env: ::prost::alloc::vec::Vec<SecretEnvVar>,
+    /// The program has a terminal in place of three streams: what it writes to it is standard output, what is typed comes while it
+    /// runs (Cortex.TypeTerminal). Absent: it has none. Not together with `stdin`, or with a task that may be tried again.
+    #[prost(message, optional, tag = "7")]
+    pub terminal: ::core::option::Option<Terminal>,
+}
+/// A terminal of a program's own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Terminal {
+    /// Its kind, the program's variable TERM: letters, digits, '.', '_', '+' and '-', at most 64. Empty: "xterm-256color".
+    #[prost(string, tag = "1")]
+    pub term: ::prost::alloc::string::String,
+    /// Lines at the beginning, at most 10,000; 0: 24. It follows whoever types.
+    #[prost(uint32, tag = "2")]
+    pub rows: u32,
+    /// Characters in a line, likewise; 0: 80.
+    #[prost(uint32, tag = "3")]
+    pub columns: u32,
 }
 /// Does one thing with files, in the sandbox that commands of the same node run in. What comes of it is the task's output
 /// (docs/files.md).
@@ -1641,7 +1658,7 @@ impl Enrolment {
 pub struct AgentFrame {
     #[prost(
         oneof = "agent_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 50, 51, 52, 53, 60, 80"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 30, 50, 51, 52, 53, 60, 80"
     )]
     pub body: ::core::option::Option<agent_frame::Body>,
 }
@@ -1667,6 +1684,8 @@ pub mod agent_frame {
         Leaving(super::Leaving),
         #[prost(message, tag = "20")]
         TokenShown(super::TokenShown),
+        #[prost(message, tag = "30")]
+        TerminalAnswer(super::TerminalAnswer),
         #[prost(message, tag = "50")]
         AuditHello(super::AuditHello),
         #[prost(message, tag = "51")]
@@ -1686,7 +1705,7 @@ pub mod agent_frame {
 pub struct GatewayFrame {
     #[prost(
         oneof = "gateway_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 50, 51, 52, 53, 54, 55, 60, 70"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 30, 50, 51, 52, 53, 54, 55, 60, 70"
     )]
     pub body: ::core::option::Option<gateway_frame::Body>,
 }
@@ -1722,6 +1741,8 @@ pub mod gateway_frame {
         TokenAccepted(super::TokenAccepted),
         #[prost(message, tag = "21")]
         RenewNow(super::RenewNow),
+        #[prost(message, tag = "30")]
+        TerminalInput(super::TerminalInput),
         #[prost(message, tag = "50")]
         AuditState(super::AuditState),
         #[prost(message, tag = "51")]
@@ -2246,6 +2267,60 @@ pub struct CancelAnswer {
     #[prost(enumeration = "AttemptPhase", tag = "2")]
     pub phase: i32,
 }
+/// Something for the terminal of a running attempt. It counts once, however often it is sent: an attachment is known by its
+/// name, and what was typed in it by where it begins.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TerminalInput {
+    /// Comes back in the answer.
+    #[prost(uint64, tag = "1")]
+    pub query_id: u64,
+    /// Workspace of the task.
+    #[prost(string, tag = "2")]
+    pub workspace: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "3")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "4")]
+    pub attempt: u32,
+    /// Name of the attachment: a UUID that its client chose.
+    #[prost(string, tag = "5")]
+    pub attachment: ::prost::alloc::string::String,
+    /// The attachment takes the keyboard, from whoever had it. Only with `offset` 0.
+    #[prost(bool, tag = "6")]
+    pub attach: bool,
+    /// Where `data` begins among all that was typed in this attachment, bytes.
+    #[prost(uint64, tag = "7")]
+    pub offset: u64,
+    /// What was typed, up to 16 KiB; may be empty.
+    #[prost(bytes = "vec", tag = "8")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Lines of the client's window now, at most 10,000; 0 leaves it as it is.
+    #[prost(uint32, tag = "9")]
+    pub rows: u32,
+    /// Characters in a line, likewise.
+    #[prost(uint32, tag = "10")]
+    pub columns: u32,
+    /// Who types.
+    #[prost(message, optional, tag = "11")]
+    pub actor: ::core::option::Option<Actor>,
+}
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TerminalAnswer {
+    /// Ties the answer to the input.
+    #[prost(uint64, tag = "1")]
+    pub query_id: u64,
+    /// How the attachment stands now.
+    #[prost(enumeration = "TerminalStanding", tag = "2")]
+    pub standing: i32,
+    /// Bytes typed in this attachment that were taken, from its beginning. The rest is to be sent again.
+    #[prost(uint64, tag = "3")]
+    pub accepted: u64,
+    /// Who has the keyboard; absent when nobody does.
+    #[prost(message, optional, tag = "4")]
+    pub holder: ::core::option::Option<Actor>,
+}
 /// The gateway is going away: finish what was said and reconnect elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {
@@ -2552,6 +2627,46 @@ impl BusyReason {
             "BUSY_REASON_KNOWN_ATTEMPT" => Some(Self::KnownAttempt),
             "BUSY_REASON_LEAVING" => Some(Self::Leaving),
             "BUSY_REASON_UNABLE" => Some(Self::Unable),
+            _ => None,
+        }
+    }
+}
+/// How an attachment stands with a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TerminalStanding {
+    Unspecified = 0,
+    /// It has the keyboard.
+    Held = 1,
+    /// Another one has it, or took it since. What it types does not count.
+    Taken = 2,
+    /// Nothing of the attempt runs that has a terminal: not yet, or not any more.
+    None = 3,
+    /// As many attachments as one terminal may have were there.
+    TooMany = 4,
+}
+impl TerminalStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TERMINAL_STANDING_UNSPECIFIED",
+            Self::Held => "TERMINAL_STANDING_HELD",
+            Self::Taken => "TERMINAL_STANDING_TAKEN",
+            Self::None => "TERMINAL_STANDING_NONE",
+            Self::TooMany => "TERMINAL_STANDING_TOO_MANY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TERMINAL_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "TERMINAL_STANDING_HELD" => Some(Self::Held),
+            "TERMINAL_STANDING_TAKEN" => Some(Self::Taken),
+            "TERMINAL_STANDING_NONE" => Some(Self::None),
+            "TERMINAL_STANDING_TOO_MANY" => Some(Self::TooMany),
             _ => None,
         }
     }
@@ -3648,6 +3763,10 @@ pub struct WatchTaskRequest {
     /// End the call when the current state has been sent.
     #[prost(bool, tag = "6")]
     pub no_follow: bool,
+    /// Send of the output that is there only the end, at most so many bytes of the current attempt, in place of resuming
+    /// somewhere. 0: as the fields above say.
+    #[prost(uint64, tag = "7")]
+    pub output_last_bytes: u64,
 }
 /// One step of what is followed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3684,6 +3803,47 @@ pub struct CaughtUp {
     /// The task as it stands now.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<Task>,
+}
+/// Something for the terminal of a running task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TypeTerminalRequest {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Name of the attachment: a UUID that the client chose. The same one for all that one person types in one go.
+    #[prost(string, tag = "2")]
+    pub attachment: ::prost::alloc::string::String,
+    /// Take the keyboard, from whoever has it: the newest attachment types, everybody sees. Only with `offset` 0.
+    #[prost(bool, tag = "3")]
+    pub attach: bool,
+    /// Where `data` begins among all that was typed in this attachment, bytes.
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    /// What was typed, up to 16 KiB; may be empty.
+    #[prost(bytes = "vec", tag = "5")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// Lines of the window now, at most 10,000; 0 leaves it as it is.
+    #[prost(uint32, tag = "6")]
+    pub rows: u32,
+    /// Characters in a line, likewise.
+    #[prost(uint32, tag = "7")]
+    pub columns: u32,
+    /// Who types.
+    #[prost(message, optional, tag = "8")]
+    pub actor: ::core::option::Option<Actor>,
+}
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TypeTerminalResponse {
+    /// How the attachment stands now.
+    #[prost(enumeration = "TerminalStanding", tag = "1")]
+    pub standing: i32,
+    /// Bytes typed in this attachment that were taken, from its beginning. The rest is to be sent again.
+    #[prost(uint64, tag = "2")]
+    pub accepted: u64,
+    /// Who has the keyboard; absent when nobody does.
+    #[prost(message, optional, tag = "3")]
+    pub holder: ::core::option::Option<Actor>,
 }
 /// A node as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4085,6 +4245,31 @@ pub mod cortex_client {
                 .insert(GrpcMethod::new("cortex.v1.Cortex", "WatchTask"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Types into the terminal of a running task, takes its keyboard, or tells it the size of a window. A repeat counts once.
+        pub async fn type_terminal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TypeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TypeTerminalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cortex.v1.Cortex/TypeTerminal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cortex.v1.Cortex", "TypeTerminal"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Nodes of the workspace, filtered, in pages.
         pub async fn list_nodes(
             &mut self,
@@ -4262,6 +4447,14 @@ pub mod cortex_server {
             &self,
             request: tonic::Request<super::WatchTaskRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchTaskStream>, tonic::Status>;
+        /// Types into the terminal of a running task, takes its keyboard, or tells it the size of a window. A repeat counts once.
+        async fn type_terminal(
+            &self,
+            request: tonic::Request<super::TypeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TypeTerminalResponse>,
+            tonic::Status,
+        >;
         /// Nodes of the workspace, filtered, in pages.
         async fn list_nodes(
             &self,
@@ -4722,6 +4915,51 @@ pub mod cortex_server {
                     };
                     Box::pin(fut)
                 }
+                "/cortex.v1.Cortex/TypeTerminal" => {
+                    #[allow(non_camel_case_types)]
+                    struct TypeTerminalSvc<T: Cortex>(pub Arc<T>);
+                    impl<
+                        T: Cortex,
+                    > tonic::server::UnaryService<super::TypeTerminalRequest>
+                    for TypeTerminalSvc<T> {
+                        type Response = super::TypeTerminalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TypeTerminalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cortex>::type_terminal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TypeTerminalSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/cortex.v1.Cortex/ListNodes" => {
                     #[allow(non_camel_case_types)]
                     struct ListNodesSvc<T: Cortex>(pub Arc<T>);
@@ -4944,7 +5182,7 @@ pub struct DispatchRequest {
     /// Scheduler that asks.
     #[prost(string, tag = "1")]
     pub scheduler: ::prost::alloc::string::String,
-    #[prost(oneof = "dispatch_request::Body", tags = "2, 3, 4")]
+    #[prost(oneof = "dispatch_request::Body", tags = "2, 3, 4, 5")]
     pub body: ::core::option::Option<dispatch_request::Body>,
 }
 /// Nested message and enum types in `DispatchRequest`.
@@ -4957,6 +5195,9 @@ pub mod dispatch_request {
         Query(super::Query),
         #[prost(message, tag = "4")]
         Cancel(super::Cancel),
+        /// From a gateway, for somebody who types.
+        #[prost(message, tag = "5")]
+        Terminal(super::TerminalInput),
     }
 }
 /// An offer with what the gateway must record when the node claims it.
@@ -4981,7 +5222,7 @@ pub struct DispatchOffer {
 /// The node's answer, or the gateway's when it cannot ask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchReply {
-    #[prost(oneof = "dispatch_reply::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "dispatch_reply::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: ::core::option::Option<dispatch_reply::Body>,
 }
 /// Nested message and enum types in `DispatchReply`.
@@ -5000,6 +5241,8 @@ pub mod dispatch_reply {
         /// The gateway does not hold this session any more.
         #[prost(message, tag = "5")]
         Gone(super::SessionGone),
+        #[prost(message, tag = "6")]
+        Terminal(super::TerminalAnswer),
     }
 }
 /// Nobody is there under this session.

@@ -20,7 +20,46 @@ pub(crate) fn examples() -> Vec<Example> {
     all.extend(up());
     all.extend(down());
     all.extend(identity_down());
+    all.extend(typed());
     all
+}
+
+fn typed() -> Vec<Example> {
+    let (attachment, data) = (SESSION.to_owned(), b"ls\r\xff".to_vec());
+    let request = TypeTerminalRequest {
+        task_id: TASK.into(),
+        attachment: attachment.clone(),
+        attach: true,
+        offset: 70_000,
+        data: data.clone(),
+        rows: 50,
+        columns: 132,
+        actor: Some(actor()),
+    };
+    let input = TerminalInput {
+        query_id: 11,
+        workspace: WORKSPACE.into(),
+        task_id: TASK.into(),
+        attempt: 2,
+        attachment,
+        attach: true,
+        offset: 70_000,
+        data,
+        rows: 50,
+        columns: 132,
+        actor: Some(actor()),
+    };
+    let answer = TerminalAnswer {
+        query_id: 11,
+        standing: TerminalStanding::Taken.into(),
+        accepted: 70_004,
+        holder: Some(actor()),
+    };
+    vec![
+        example("type-terminal-request", request),
+        gateway("gateway-terminal-input", gateway_frame::Body::TerminalInput(input)),
+        agent("agent-terminal-answer", agent_frame::Body::TerminalAnswer(answer)),
+    ]
 }
 
 fn identity_down() -> Vec<Example> {

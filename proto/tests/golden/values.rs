@@ -50,6 +50,14 @@ pub(crate) fn shell_spec() -> TaskSpec {
     }
 }
 
+pub(crate) fn terminal_spec() -> TaskSpec {
+    let terminal = Terminal { term: "xterm".into(), rows: 50, columns: 132 };
+    let argv = vec![b"bash".to_vec()];
+    let shell = ShellAction { argv, terminal: Some(terminal), ..ShellAction::default() };
+    let action = Action { kind: Some(action::Kind::Shell(shell)) };
+    TaskSpec { action: Some(action), ..TaskSpec::default() }
+}
+
 pub(crate) fn file_spec(op: file_action::Op) -> TaskSpec {
     let file = FileAction { path: b"src/\xff\nname".to_vec(), op: Some(op) };
     let action = Action { kind: Some(action::Kind::File(file)) };

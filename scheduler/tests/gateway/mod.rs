@@ -291,6 +291,7 @@ impl Gateway {
                         }
                     }
                     Ask::Query(q) => answer(&log, &m, known(&held, &q)).await,
+                    Ask::Terminal(_) => unreachable!("nobody types here"),
                     Ask::Cancel(c) => {
                         let task = TaskId::parse(&c.task_id).unwrap();
                         let phase = pb::AttemptPhase::Known.into();

@@ -15,8 +15,8 @@ const MAX_DEPTH = 8, MAX_SIGNATURES = 16, MAX_PROOF = 64, MAX_MEMBERS = 1024;
 const MAX_TIME = 253402300799, MAX_AHEAD_S = 300;
 const MAX_BOOTS = 64, MAX_CONSENTS = 65536, MAX_MISSING = 1_000_000, MAX_FINDINGS = 100, MAX_UNKNOWN_KINDS = 16;
 const KINDS = new Set(
-  `genesis session.open session.close intent outcome refusal recovery policy.loaded consent.asked consent.answered heartbeat
-  config access redact prune key.rotate log.close`.split(/\s+/),
+  `genesis session.open session.close intent outcome refusal recovery policy.loaded consent.asked consent.answered
+  terminal.attached terminal.typed heartbeat config access redact prune key.rotate log.close`.split(/\s+/),
 );
 const ORDER = ["FORK", "INVALID", "ROLLBACK", "UNANCHORED", "SEMANTIC", "INCOMPLETE", "UNREADABLE", "VERIFIED"];
 export const EXIT = {

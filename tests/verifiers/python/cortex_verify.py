@@ -25,7 +25,7 @@ MAX_INT, MAX_DEPTH, MAX_SIGNATURES, MAX_PROOF, MAX_MEMBERS = 2**53, 8, 16, 64, 1
 MAX_TIME, MAX_AHEAD_US = 253402300799, 300_000_000
 MAX_BOOTS, MAX_CONSENTS, MAX_MISSING, MAX_FINDINGS, MAX_UNKNOWN_KINDS = 64, 65536, 1_000_000, 100, 16
 KINDS = set("""genesis session.open session.close intent outcome refusal recovery policy.loaded consent.asked consent.answered
-heartbeat config access redact prune key.rotate log.close""".split())
+terminal.attached terminal.typed heartbeat config access redact prune key.rotate log.close""".split())
 # The first verdict that was found gives the exit code.
 ORDER = ["FORK", "INVALID", "ROLLBACK", "UNANCHORED", "SEMANTIC", "INCOMPLETE", "UNREADABLE", "VERIFIED"]
 EXIT = dict(VERIFIED=0, INVALID=1, USAGE=2, UNANCHORED=3, FORK=4, ROLLBACK=5, INCOMPLETE=6, SEMANTIC=7, UNREADABLE=8)

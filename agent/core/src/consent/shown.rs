@@ -49,6 +49,10 @@ pub fn show(
     for (name, value) in own_env {
         page.text(&format!("sets {name}="), &String::from_utf8_lossy(value));
     }
+    if let Some(terminal) = &process.terminal {
+        let text = format!("YES ({}): what is typed later is not shown here", terminal.kind());
+        page.line("terminal  ", &text);
+    }
     if !process.stdin.is_empty() {
         page.line("input     ", &format!("{} bytes", process.stdin.len()));
         page.text("input     ", &String::from_utf8_lossy(&process.stdin));

@@ -76,6 +76,7 @@ pub(super) fn assemble(
         cwd: parts.cwd,
         env,
         stdin: shell.stdin.clone(),
+        terminal: shell.terminal.clone(),
         view,
         net: parts.net,
         limits,
@@ -284,6 +285,9 @@ fn env(
     for (name, value) in &rules.env.set {
         set(name, value.as_bytes());
     }
+    if let Some(terminal) = &shell.terminal {
+        set("TERM", terminal.kind().as_bytes());
+    }
     for (name, value) in &shell.env {
         set(name, value);
     }
@@ -372,6 +376,10 @@ pub(super) fn fingerprint(
         field(reference.as_bytes());
     }
     field(&process.stdin);
+    if let Some(terminal) = &process.terminal {
+        field(b"terminal");
+        field(terminal.kind().as_bytes());
+    }
     if let Some(work) = &process.work {
         field(&work.action.encoded());
     }

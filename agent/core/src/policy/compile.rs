@@ -5,6 +5,7 @@ mod places;
 mod rule;
 mod values;
 
+use super::decision::Effect;
 use super::error::PolicyError;
 use super::file;
 use super::narrow::Narrowing;
@@ -154,6 +155,7 @@ pub(super) fn rules(file: file::File, place: &Place) -> Result<Rules, PolicyErro
         default: file.default,
         strict: file.strict,
         opaque: file.opaque_shell,
+        terminal: file.terminal.map_or(Effect::Deny, rule::effect),
         search,
         env: values::env(&file.env, place)?,
         limits: values::task_limits(&file.limits)?,

@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) strict: Strict,
     #[serde(default)]
     pub(super) opaque_shell: OpaqueShell,
+    /// Whether a program may have a terminal, where its rule does not say.
+    pub(super) terminal: Option<EffectWord>,
     pub(super) programs: Programs,
     #[serde(default)]
     pub(super) env: Env,
@@ -233,6 +235,8 @@ pub(super) struct Rule {
     pub(super) harden: Option<Harden>,
     pub(super) fs: Option<FsWord>,
     pub(super) net: Option<String>,
+    /// Whether the program may have a terminal.
+    pub(super) terminal: Option<EffectWord>,
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
     /// Classes that the owner adds.

@@ -248,6 +248,7 @@ fn process(
         confine,
         tmp: TmpDir::Own(PathBuf::from(&facts.tmpdir)),
         secrets: Vec::new(),
+        terminal: None,
         work: Some(Box::new(work)),
     })
 }

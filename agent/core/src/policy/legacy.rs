@@ -116,16 +116,9 @@ impl Legacy {
         shell: &ShellAction,
     ) -> Decision {
         let mut trail = Vec::new();
-        if !shell.script.is_empty() || !shell.secret_env.is_empty() {
-            let fault = Fault::new(
-                Code::NotAllowed,
-                "the node's policy is of version 0, which knows no scripts and no secrets",
-            );
-            return Decision::deny(
-                "",
-                trail,
-                fault.with_hint("write a new policy with 'cortex-agent init'"),
-            );
+        if let Some(fault) = unknown(shell) {
+            let hint = "write a new policy with 'cortex-agent init'";
+            return Decision::deny("", trail, fault.with_hint(hint));
         }
         let name = shell
             .argv
@@ -180,6 +173,17 @@ impl Legacy {
     }
 }
 
+/// What a policy of version 0 has no word for.
+fn unknown(shell: &ShellAction) -> Option<Fault> {
+    let older = "the node's policy is of version 0, which";
+    if shell.terminal.is_some() {
+        return Some(Fault::new(Code::TerminalDenied, format!("{older} gives no terminals")));
+    }
+    let plain = shell.script.is_empty() && shell.secret_env.is_empty();
+    (!plain)
+        .then(|| Fault::new(Code::NotAllowed, format!("{older} knows no scripts and no secrets")))
+}
+
 /// With the agent's own rights, as version 0 always said.
 fn process(
     program: &Program,
@@ -196,6 +200,7 @@ fn process(
         cwd,
         env: environment::build(request.key, request.fence, agent, home, tmpdir, &shell.env),
         stdin: shell.stdin.clone(),
+        terminal: None,
         view: FsView { read: vec!["/".into()], write: vec!["/".into()], ..FsView::default() },
         net: NetMode::Full,
         limits: Limits {

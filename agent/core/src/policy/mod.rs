@@ -25,6 +25,7 @@ mod request;
 mod rules;
 mod script;
 pub mod sets;
+mod terminal;
 mod units;
 mod whole;
 
@@ -191,6 +192,16 @@ impl Policy {
                 asks || rules.rules.iter().any(|rule| rule.effect != Effect::Deny)
             }
         }
+    }
+
+    /// Whether any program may have a terminal.
+    #[must_use]
+    pub fn allows_terminals(&self) -> bool {
+        self.rules().is_some_and(|rules| {
+            let own = rules.rules.iter().filter(|rule| rule.effect != Effect::Deny);
+            let mut all = own.filter_map(|rule| rule.terminal).chain([rules.terminal]);
+            self.allows_shell() && all.any(|terminal| terminal != Effect::Deny)
+        })
     }
 
     /// Whether any operation on files may be done.

@@ -279,6 +279,7 @@ fn narrow_rules(rules: &mut Rules, narrowing: &Narrowing) {
         args: None,
         harden_git: false,
         read_only: false,
+        terminal: None,
         net: NetMode::None,
         secrets: BTreeMap::new(),
         classes: BTreeSet::new(),

@@ -15,6 +15,8 @@ pub(super) struct Rules {
     pub(super) default: DefaultEffect,
     pub(super) strict: Strict,
     pub(super) opaque: OpaqueShell,
+    /// Whether programs may have a terminal whose rules do not say.
+    pub(super) terminal: Effect,
     /// Directories of programs, resolved, in order.
     pub(super) search: Vec<PathBuf>,
     pub(super) env: EnvRules,
@@ -192,6 +194,8 @@ pub(super) struct Rule {
     pub(super) harden_git: bool,
     pub(super) read_only: bool,
     pub(super) net: NetMode,
+    /// `None`: as the policy says for all.
+    pub(super) terminal: Option<Effect>,
     pub(super) secrets: BTreeMap<String, SecretRef>,
     pub(super) classes: BTreeSet<Class>,
     pub(super) effect: Effect,

@@ -13,7 +13,7 @@ use super::rules::{Rule, Rules};
 use super::script::{
     Builtin, Redirect, Script, Step, Word, builtin, fragments, quote, render, walk,
 };
-use super::{Facts, harden};
+use super::{Facts, harden, terminal};
 use crate::environment;
 use crate::plan::NetMode;
 use cortex_model::task::ShellAction;
@@ -133,6 +133,9 @@ pub(super) fn decide(
     let net = sum.rights.map_or(NetMode::None, |rule| rule.net.clone());
     sum.classes.extend(classes::of_net(&net));
     strict_mode(rules, &mut sum);
+    if shell.terminal.is_some() {
+        terminal::decide(rules, &facts.machine, &mut sum);
+    }
     let parts = Parts { digest, cwd, argv, net, opaque };
     assemble(&court, request, shell, parts, sum)
 }

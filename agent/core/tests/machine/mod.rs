@@ -207,7 +207,7 @@ impl World {
                 level: self.level,
                 exact_limits: self.exact.clone(),
                 cpus: 4,
-                ..Machine::default()
+                features: [("terminal".to_owned(), 0)].into(),
             },
             protected: Ok(vec![PathBuf::from(ROOT).join(".git/hooks")]),
             ..Facts::default()

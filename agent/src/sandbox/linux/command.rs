@@ -12,7 +12,7 @@ use rustix::process::{
 };
 use rustix::thread::set_no_new_privs;
 use std::ffi::OsStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -21,22 +21,30 @@ use std::process::Command;
 /// Exit code of a process that never became the program; the report says why.
 const NEVER_RAN: i32 = 127;
 
+/// What the program is given of descriptors.
+pub(super) struct Own {
+    pub(super) streams: Streams,
+    /// In place of all three.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
 /// Becomes the program, or does what is to be done with files, or says why not.
 pub(super) fn run(
     spec: &Spec,
-    streams: Streams,
+    own: Own,
     status: BorrowedFd<'_>,
     place: Place,
     filters: &Filters,
 ) -> ! {
-    let failure = become_program(spec, streams, place, filters);
+    let failure = become_program(spec, own, place, filters);
     let report = Report { failed: Some(failure.into()), ..Report::default() };
     send(status, &report, &[]).ok();
     sys::exit(NEVER_RAN)
 }
 
-fn become_program(spec: &Spec, streams: Streams, place: Place, filters: &Filters) -> Failure {
-    match prepare(spec, place, filters) {
+fn become_program(spec: &Spec, own: Own, place: Place, filters: &Filters) -> Failure {
+    let Own { mut streams, terminal } = own;
+    match prepare(spec, terminal.as_ref(), place, filters) {
         Ok(()) => {}
         Err(failure) => return failure,
     }
@@ -45,6 +53,12 @@ fn become_program(spec: &Spec, streams: Streams, place: Place, filters: &Filters
         sys::ignore_too_large();
         drop(streams.stdin);
         sys::exit(files::run(order, streams.stdout.into(), streams.stderr.into()));
+    }
+    if let Some(terminal) = terminal {
+        match three(terminal) {
+            Ok(three) => streams = three,
+            Err(failure) => return failure,
+        }
     }
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     let mut command = Command::new(text(&spec.program));
@@ -62,10 +76,24 @@ fn become_program(spec: &Spec, streams: Streams, place: Place, filters: &Filters
     Failure { stage: "exec", what: error.to_string(), errno: error.raw_os_error().unwrap_or(0) }
 }
 
-fn prepare(spec: &Spec, place: Place, filters: &Filters) -> Result<(), Failure> {
+fn three(terminal: OwnedFd) -> Result<Streams, Failure> {
+    const STAGE: &str = "terminal";
+    let (stdin, stdout) = (terminal.try_clone().at(STAGE)?, terminal.try_clone().at(STAGE)?);
+    Ok(Streams { stdin, stdout, stderr: terminal })
+}
+
+fn prepare(
+    spec: &Spec,
+    terminal: Option<&OwnedFd>,
+    place: Place,
+    filters: &Filters,
+) -> Result<(), Failure> {
     sys::reset_signals();
     // A session leader would keep its terminal, silently; this process leads nothing yet.
     setsid().at("session")?;
+    if let Some(terminal) = terminal {
+        sys::be_led_by(terminal.as_fd()).at("terminal")?;
+    }
     if !place.in_namespaces {
         set_parent_process_death_signal(Some(Signal::KILL)).at("death signal")?;
     }

@@ -6,7 +6,7 @@ use super::filter::Filters;
 use super::server::send;
 use super::supervise::{Watch, supervise};
 use super::sys::{self, Forked};
-use super::{At, Failure, capabilities, command, limits, view};
+use super::{At, Failure, capabilities, command, limits, terminal, view};
 use prost::Message;
 use rustix::fs::fstat;
 use rustix::process::{
@@ -36,6 +36,14 @@ pub(super) struct Streams {
     pub(super) stderr: OwnedFd,
 }
 
+/// What is left of the set-up.
+struct Started {
+    spec: Spec,
+    main: Pid,
+    children: OwnedFd,
+    terminal: Option<OwnedFd>,
+}
+
 /// Lives the life of an init and ends the process with it.
 pub(super) fn init(
     fds: [OwnedFd; ORDER_FDS],
@@ -48,9 +56,9 @@ pub(super) fn init(
     let started =
         limits::enter(doors).and_then(|()| start(&spec, &status, streams, place, filters));
     match started {
-        Ok((spec, main, children)) => {
+        Ok(Started { spec, main, children, terminal }) => {
             // Whoever listened may be gone; then this ends as well.
-            supervise(Watch { status, children, main, spec, place }).ok();
+            supervise(Watch { status, children, main, spec, place, terminal }).ok();
         }
         Err(failure) => {
             let report = Report { failed: Some(failure.into()), ..Report::default() };
@@ -66,7 +74,7 @@ fn start(
     streams: Streams,
     place: Place,
     filters: &Filters,
-) -> Result<(Spec, Pid, OwnedFd), Failure> {
+) -> Result<Started, Failure> {
     setsid().at("session")?;
     if place.in_namespaces {
         // Without namespaces it must outlive the launcher by a moment, to end what it has started.
@@ -91,9 +99,14 @@ fn start(
         // What leaves its parent stays below this process.
         set_child_subreaper(Some(getpid())).at("subreaper")?;
     }
+    let size = spec.terminal;
+    let terminal = size.map(|size| terminal::open(size, status.as_fd())).transpose()?;
     let children = sys::watch_children().at("signals")?;
     let main = match sys::fork().at("fork")? {
-        Forked::Child => command::run(&spec, streams, status.as_fd(), place, filters),
+        Forked::Child => {
+            let own = command::Own { streams, terminal };
+            command::run(&spec, own, status.as_fd(), place, filters)
+        }
         Forked::Parent(main) => main,
     };
     drop(streams);
@@ -103,7 +116,7 @@ fn start(
         set_no_new_privs(true).at("no new privileges")?;
         capabilities::drop_all()?;
     }
-    Ok((spec, main, children))
+    Ok(Started { spec, main, children, terminal })
 }
 
 /// The spec is a whole file: it was complete before the order was sent.

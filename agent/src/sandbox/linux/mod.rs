@@ -27,6 +27,7 @@ mod server;
 mod supervise;
 #[expect(unsafe_code, reason = "system calls that no crate wraps")]
 pub(super) mod sys;
+mod terminal;
 mod tree;
 mod view;
 

@@ -25,6 +25,8 @@ pub(super) struct Watch {
     pub(super) main: Pid,
     pub(super) spec: Spec,
     pub(super) place: Place,
+    /// Kept open: to the agent the end of a terminal is the end of its task.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 struct Life {
@@ -177,6 +179,10 @@ impl Life {
         match Ask::of(word[0]) {
             Some(Ask::Terminate) => {
                 self.paused = false;
+                if self.watch.terminal.is_some() {
+                    // To those who sit at a terminal: they often ignore the other.
+                    self.signal(Signal::HUP);
+                }
                 self.signal(Signal::TERM);
                 // What stands still hears nothing until it goes on.
                 self.signal(Signal::CONT);

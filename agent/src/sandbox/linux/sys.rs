@@ -94,6 +94,34 @@ pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// The other end of a terminal that was made may be opened from now on.
+pub(super) fn unlock_terminal(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let locked: libc::c_int = 0;
+    // SAFETY: this request reads a number, which outlives the call.
+    check(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const locked)
+    }))
+    .map(drop)
+}
+
+/// The end of a terminal that a program is led by, whatever stands at its path.
+pub(super) fn other_end(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: this request takes a number and gives a new descriptor that nobody else owns.
+    unsafe {
+        let other = libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER as _, flags);
+        check(i64::from(other))?;
+        Ok(OwnedFd::from_raw_fd(other))
+    }
+}
+
+/// The terminal leads this process's session: what is typed to end or suspend something reaches its processes.
+pub(super) fn be_led_by(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes a number: 0 takes no terminal away from others.
+    check(i64::from(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY as _, 0) }))
+        .map(drop)
+}
+
 /// Gives every signal its default meaning and blocks none.
 pub(super) fn reset_signals() {
     for signal in 1..=64 {

@@ -41,6 +41,10 @@ fn summary(record: &Record) -> String {
         Record::ConsentAnswered(c) => {
             format!("{}: the owner answers {}", safe(&c.cmd), safe(&c.answer))
         }
+        Record::TerminalAttached(t) => {
+            format!("{}: {} takes the keyboard", safe(&t.cmd), person(&t.actor))
+        }
+        Record::TerminalTyped(t) => format!("{}: {} bytes were typed", safe(&t.cmd), t.bytes),
         Record::Intent(i) => format!("{}: {} for {}", safe(&i.cmd), operation(i), person(&i.actor)),
         Record::Outcome(o) => format!("{}: {}", safe(&o.cmd), ending(o)),
         Record::Refusal(r) => format!("{}: refused, {}", safe(&r.cmd), safe(&r.code)),
@@ -93,6 +97,17 @@ pub(crate) fn describe(seq: u64, body: &[u8], openings: &[String]) -> Vec<String
         Ok(Some(Record::ConsentAsked(asked))) => out.extend(of_question(&asked, openings)),
         Ok(Some(Record::ConsentAnswered(answer))) => out.extend(of_answer(&answer)),
         Ok(Some(Record::Recovery(recovery))) => out.extend(of_recovery(&recovery)),
+        Ok(Some(Record::TerminalTyped(typed))) => {
+            out.push(format!(
+                "typed    {} bytes, {}",
+                typed.bytes,
+                value(typed.typed.as_ref(), openings)
+            ));
+            out.push(format!(
+                "by       whom record {} names ({})",
+                typed.attached, typed.attached_hash
+            ));
+        }
         Ok(Some(record)) => out.push(format!("says     {}", summary(&record))),
         Ok(None) => {
             out.push("says     something of a kind that this version does not know".to_owned())

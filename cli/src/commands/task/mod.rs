@@ -1,5 +1,6 @@
 //! `cortex task`: the life of tasks, one file per command.
 
+mod attach;
 mod cancel;
 mod explain;
 mod history;
@@ -26,6 +27,8 @@ pub(crate) enum TaskCommand {
     Show(OneTask),
     /// Follow a task: its output as it comes, and its exit code
     Watch(watch::WatchArgs),
+    /// Sit down at the terminal of a task that runs: see it, and type
+    Attach(attach::AttachArgs),
     /// Print the output that a task has so far
     Output(output::OutputArgs),
     /// Print everything that happened to a task
@@ -51,6 +54,7 @@ pub(crate) async fn run(session: &Session, command: TaskCommand) -> Result<u8, C
     let done = match command {
         TaskCommand::Submit(args) => return submit::run(session, *args).await,
         TaskCommand::Watch(args) => return watch::run(session, args).await,
+        TaskCommand::Attach(args) => return attach::run(session, args).await,
         TaskCommand::List(args) => list::run(session, args).await,
         TaskCommand::Show(args) => show::run(session, &args.task).await,
         TaskCommand::Output(args) => output::run(session, args).await,

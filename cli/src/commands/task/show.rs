@@ -82,6 +82,9 @@ fn surroundings(spec: &pb::TaskSpec) -> Vec<String> {
             safe(&String::from_utf8_lossy(&v.value))
         ));
     }
+    if s.terminal.is_some() {
+        out.push("terminal yes: see it with 'cortex task attach'".to_owned());
+    }
     if !s.stdin.is_empty() {
         out.push(format!("stdin    {} bytes", s.stdin.len()));
     }

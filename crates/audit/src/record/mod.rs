@@ -16,7 +16,7 @@ pub use life::{
 };
 pub use work::{
     Actor, Approval, Auth, ConsentAnswered, ConsentAsked, Exec, Intent, LimitUse, Limits, Outcome,
-    Recovery, Refusal, Sandbox, Status, Target,
+    Recovery, Refusal, Sandbox, Status, Target, TerminalAttached, TerminalTyped,
 };
 
 use crate::canonical::Value;
@@ -79,6 +79,8 @@ records! {
     PolicyLoaded = POLICY_LOADED,
     ConsentAsked = CONSENT_ASKED,
     ConsentAnswered = CONSENT_ANSWERED,
+    TerminalAttached = TERMINAL_ATTACHED,
+    TerminalTyped = TERMINAL_TYPED,
     Intent = INTENT,
     Outcome = OUTCOME,
     Refusal = REFUSAL,

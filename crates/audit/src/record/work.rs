@@ -64,7 +64,7 @@ data! {
         actor: Actor = "actor",
         /// Why it may start.
         auth: Auth = "auth",
-        /// What kind of thing: `echo`, `process.exec`, `file.read`, `file.write`, ...
+        /// What kind of thing: `echo`, `process.exec`, `process.terminal` (the same with a terminal), `file.read`, `file.write`, ...
         op: String = "op",
         /// The process; null where none is started.
         exec: Option<Exec> = "exec",
@@ -232,6 +232,36 @@ data! {
         scope: Option<String> = "scope",
         /// Until when it holds, RFC 3339.
         expires: Option<String> = "expires",
+    }
+
+    /// `terminal.attached`: somebody takes the keyboard of a terminal. Durable before anything that they type gets there.
+    TerminalAttached {
+        /// `<task>/<attempt>`.
+        cmd: String = "cmd",
+        /// The workspace.
+        workspace: String = "ws",
+        /// Number of the intent of what runs in the terminal.
+        intent: u64 = "intent",
+        /// Its leaf.
+        intent_hash: Leaf = "intent_hash",
+        /// The how manyeth attachment of this terminal, from 1.
+        number: u64 = "number",
+        /// Who.
+        actor: Actor = "actor",
+    }
+
+    /// `terminal.typed`: an attachment is over, because another one came or the terminal ended.
+    TerminalTyped {
+        /// `<task>/<attempt>`.
+        cmd: String = "cmd",
+        /// Number of the `terminal.attached` record.
+        attached: u64 = "attached",
+        /// Its leaf.
+        attached_hash: Leaf = "attached_hash",
+        /// Bytes that were typed in it and taken.
+        bytes: u64 = "bytes",
+        /// Their digest; null when there are none.
+        typed: Option<Commitment> = "typed",
     }
 
     /// `outcome`: how an intent ended.

@@ -66,9 +66,39 @@ pub(crate) fn cases() -> Vec<Case> {
         proof.proof = Some((record, log.proof(index, 5).to_string().into_bytes()));
         cases.push(proof);
     }
+    cases.push(typed());
     cases.push(unknown(&log));
     cases.push(successor(&log));
     cases
+}
+
+/// Two people at one terminal, the second of whom typed nothing.
+fn typed() -> Case {
+    let mut log = Log::small();
+    let (intent, intent_hash) = (2, log.leaf(2));
+    for (number, bytes) in [(1, 12), (2, 0)] {
+        let attached = log.add(TerminalAttached {
+            cmd: "0190b2f0/1".to_owned(),
+            workspace: "default".to_owned(),
+            intent,
+            intent_hash,
+            number,
+            actor: ada(),
+        });
+        let digest = Value::map([
+            ("bytes", Value::number(bytes)),
+            ("sha256", Value::from(digest("rm -rf build"))),
+        ]);
+        let typed = (bytes > 0).then(|| log.commit("typed", digest));
+        let attached_hash = log.leaf(attached);
+        let cmd = "0190b2f0/1".to_owned();
+        log.add(TerminalTyped { cmd, attached, attached_hash, bytes, typed });
+    }
+    let mut bundle = Bundle::of(&log, &[log.size()]);
+    bundle.openings = Some(log.openings_text());
+    let mut case = Case::new("typed-into-a-terminal", &log, vec![bundle]);
+    case.require_openings = true;
+    case
 }
 
 /// What is left of a journal behind `start`.

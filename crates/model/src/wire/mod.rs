@@ -7,6 +7,7 @@ pub mod file;
 mod lock;
 pub mod registry;
 pub mod task;
+pub mod terminal;
 
 pub use event::{decode_commit, encode_commit};
 pub use registry::{decode_registry_commit, encode_registry_commit};

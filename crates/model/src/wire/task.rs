@@ -44,13 +44,18 @@ pub fn spec(p: pb::TaskSpec) -> Result<TaskSpec, Fault> {
     }
     let require: BTreeSet<_> =
         p.require.iter().map(|r| Requirement::parse(r)).collect::<Result<_, _>>()?;
+    let retry = retry(p.retry.unwrap_or_default(), p.safe_to_repeat)?;
+    let action = action(p.action.ok_or_else(|| malformed("action"))?)?;
+    if let Action::Shell(ShellAction { terminal: Some(_), stdin, .. }) = &action {
+        super::terminal::check(stdin, p.safe_to_repeat, &retry)?;
+    }
     Ok(TaskSpec {
-        action: action(p.action.ok_or_else(|| malformed("action"))?)?,
+        action,
         require,
         node: if p.node.is_empty() { None } else { Some(NodeId::parse(&p.node)?) },
         priority: p.priority,
         safe_to_repeat: p.safe_to_repeat,
-        retry: retry(p.retry.unwrap_or_default(), p.safe_to_repeat)?,
+        retry,
         run_timeout_ms: p.run_timeout_ms,
         deadline_ms: p.deadline_ms,
         node_lost_grace_ms: p.node_lost_grace_ms,
@@ -163,7 +168,9 @@ fn shell(s: pb::ShellAction) -> Result<ShellAction, Fault> {
     check_env(&s)?;
     let env = s.env.into_iter().map(|v| (v.name, v.value)).collect();
     let secret_env = s.secret_env.into_iter().map(|v| (v.name, v.secret)).collect();
-    Ok(ShellAction { argv: s.argv, script: s.script, cwd: s.cwd, env, stdin: s.stdin, secret_env })
+    let terminal = s.terminal.map(super::terminal::wanted).transpose()?;
+    let (argv, script, cwd, stdin) = (s.argv, s.script, s.cwd, s.stdin);
+    Ok(ShellAction { argv, script, cwd, env, stdin, secret_env, terminal })
 }
 
 /// Names are good, and each is set once, as a value or as a secret.
@@ -346,6 +353,7 @@ impl From<&TaskSpec> for pb::TaskSpec {
                     .iter()
                     .map(|(n, s)| pb::SecretEnvVar { name: n.clone(), secret: s.clone() })
                     .collect(),
+                terminal: sh.terminal.as_ref().map(Into::into),
             }),
             Action::File(file) => pb::action::Kind::File(file.as_ref().into()),
         };

@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod delivery;
 mod gateway;
+mod terminal;
 mod tokens;
 
 use cortex_model::proto::agent_frame::Body as Up;

@@ -153,6 +153,7 @@ impl World {
             | AgentAction::TokenAccepted { .. }
             | AgentAction::RenewNow { .. }
             | AgentAction::Narrow(_)
+            | AgentAction::Terminal(_)
             | AgentAction::Drain { .. } => {}
             AgentAction::Offer(offer) => {
                 let at = if self.unlucky(8) { self.delay() } else { self.now };

@@ -213,6 +213,7 @@ impl World {
             | GatewayAction::Consent { .. }
             | GatewayAction::Heartbeat(_)
             | GatewayAction::TokenShown(_)
+            | GatewayAction::TerminalAnswer(_)
             | GatewayAction::Leaving(_) => {}
             GatewayAction::Close { why, last } => {
                 if why == CloseReason::Silent {

@@ -70,6 +70,7 @@ pub(super) fn rule(
         harden_git: rule.harden == Some(file::Harden::Git),
         read_only: rule.fs == Some(file::FsWord::ReadOnly),
         net,
+        terminal: rule.terminal.map(self::effect),
         secrets: values::secrets(&format!("rule {}", rule.id), &rule.secrets, place)?,
         classes,
         effect,
