@@ -248,6 +248,42 @@ mod tests {
         assert_eq!(difference(&a, &b), ["run_timeout_ms: \"0\" -> \"5\""]);
     }
 
+    /// The document lists the fields in the order in which they are hashed; the names of the operations on files share a row.
+    #[test]
+    fn the_document_has_the_fields_in_their_order() {
+        let text = include_str!("../../../docs/log-format.md");
+        let section = text.split("## Request hash").nth(1).expect("a section of its own");
+        let section = section.split("\n## ").next().expect("its end");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let documented: Vec<&str> = rows
+            .flat_map(|cell| cell.split('`').step_by(2))
+            .filter(|name| name.len() > 2)
+            .collect();
+
+        let mut shell = spec(&["ls"]);
+        if let Action::Shell(action) = &mut shell.action {
+            action.script = "ls".to_owned();
+            action.secret_env.push(("A".to_owned(), "b".to_owned()));
+        }
+        shell.locks.push(PathLock { path: b"/a".to_vec(), shared: true });
+        shell.lock_timeout_ms = 1;
+        let mut echo = shell.clone();
+        echo.action = Action::Echo { payload: Vec::new() };
+        let mut file = shell.clone();
+        let op = FileOp::Read(pb::FileRead::default());
+        file.action = Action::File(Box::new(FileAction { path: b"a".to_vec(), op }));
+        for spec in [shell, echo, file] {
+            let hashed = fields(&spec);
+            let mut rest = documented.iter();
+            for (name, _) in hashed {
+                assert!(
+                    rest.any(|d| *d == name),
+                    "{name} is not there, or not in its place: {documented:?}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn argument_borders_count() {
         assert_ne!(hash(&spec(&["a b"])), hash(&spec(&["a", "b"])));
