@@ -50,6 +50,9 @@ enum Command {
         /// The log is there and not in the directory
         #[arg(long)]
         nats: Option<String>,
+        /// A program is started and awaited between the entries of the journal
+        #[arg(long)]
+        start: bool,
     },
     /// A bare gRPC server that holds streams
     #[command(hide = true)]
@@ -163,8 +166,8 @@ pub(crate) struct Bench {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => measure(&run),
-        Command::Yardstick { directory, nats } => {
-            block_on(yardstick::serve(&directory, nats.as_deref()))
+        Command::Yardstick { directory, nats, start } => {
+            block_on(yardstick::serve(&directory, nats.as_deref(), start))
         }
         Command::Handshakes { directory } => block_on(auth::serve(&directory)),
         Command::Streams { directory } => block_on(streams::serve(&directory)),

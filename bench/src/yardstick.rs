@@ -27,11 +27,11 @@ const PATH: &str = "/cortex.bench.Yardstick/Do";
 /// Bytes of the two entries an agent's journal gets for an echo task.
 const JOURNAL_ENTRIES: [usize; 2] = [900, 700];
 
-/// Serves until standard input ends. The first line on standard output is the address.
+/// Serves until standard input ends. The first line on standard output is the address. `start`: a task has a program to start.
 ///
 /// # Errors
 /// When the directory or the socket cannot be used.
-pub(crate) async fn serve(directory: &Path, nats: Option<&str>) -> anyhow::Result<()> {
+pub(crate) async fn serve(directory: &Path, nats: Option<&str>, start: bool) -> anyhow::Result<()> {
     let config = tls::server(directory)?;
     let open = |name: &str| EmbeddedLog::open(directory.join(name), embedded::Options::default());
     let log: Arc<dyn EventLog> = match nats {
@@ -41,7 +41,7 @@ pub(crate) async fn serve(directory: &Path, nats: Option<&str>) -> anyhow::Resul
         }
         None => Arc::new(open("log")?),
     };
-    let stores = Arc::new(Stores { log, journal: open("journal")? });
+    let stores = Arc::new(Stores { log, journal: open("journal")?, start });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     crate::say(&listener.local_addr()?.to_string())?;
     let server = tonic::transport::Server::builder()
@@ -57,6 +57,7 @@ pub(crate) async fn serve(directory: &Path, nats: Option<&str>) -> anyhow::Resul
 struct Stores {
     log: Arc<dyn EventLog>,
     journal: EmbeddedLog,
+    start: bool,
 }
 
 impl Stores {
@@ -70,6 +71,9 @@ impl Stores {
         let entry = Key::new(Space::Audit, "default", id.as_str())?;
         let [intent, outcome] = JOURNAL_ENTRIES;
         let at = self.journal.append(&entry, Expect::Absent, journal_entry(1, intent)).await?;
+        if self.start {
+            crate::shell::spawn_and_wait().await?;
+        }
         self.journal.append(&entry, Expect::At(at), journal_entry(2, outcome)).await?;
         self.log.append(&key, Expect::At(rev), sample::record(&finished)).await?;
         Ok(())
@@ -134,15 +138,32 @@ impl Running {
     /// # Errors
     /// When it does not come up.
     pub(crate) async fn start(directory: PathBuf, nats: Option<&str>) -> anyhow::Result<Running> {
-        std::fs::create_dir_all(&directory)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("yardstick").arg("--directory").arg(&directory);
+        let mut command = Self::command(&directory)?;
         if let Some(url) = nats {
             command.arg("--nats").arg(url);
         }
-        let mut process = Proc::spawn("yardstick", &mut command)?;
+        Self::run(&mut command, &directory).await
+    }
+
+    /// Starts one whose calls start a program each, `sh -c true`, between the two entries of the journal.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) async fn that_starts(directory: PathBuf) -> anyhow::Result<Running> {
+        Self::run(Self::command(&directory)?.arg("--start"), &directory).await
+    }
+
+    fn command(directory: &Path) -> anyhow::Result<Command> {
+        std::fs::create_dir_all(directory)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("yardstick").arg("--directory").arg(directory);
+        Ok(command)
+    }
+
+    async fn run(command: &mut Command, directory: &Path) -> anyhow::Result<Running> {
+        let mut process = Proc::spawn("yardstick", command)?;
         let address: SocketAddr = process.line()?.parse().context("the yardstick's address")?;
-        Ok(Running { process, channel: tls::channel(address, &directory).await? })
+        Ok(Running { process, channel: tls::channel(address, directory).await? })
     }
 
     /// One call.
