@@ -10,16 +10,22 @@ use cortex_model::proto::{
     AgentFrame, Capability, GatewayFrame, GatewayHeartbeat, JournalHead, Manifest, Welcome,
 };
 use cortex_proto::v1::agent_gateway_client::AgentGatewayClient;
-use cortex_proto::v1::agent_gateway_server::{AgentGateway, AgentGatewayServer};
 use cortex_tunnel::{AgentAction, AgentConfig, AgentEnd, HelloState};
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::server::{NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// Connections made at a time.
 const DIALS: usize = 32;
@@ -209,7 +215,7 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     crate::say(&listener.local_addr()?.to_string())?;
     let server = tonic::transport::Server::builder()
-        .add_service(AgentGatewayServer::new(Bare))
+        .add_service(Bare)
         .serve_with_incoming(crate::tls::accept(listener, config));
     tokio::select! {
         served = server => Ok(served?),
@@ -217,18 +223,39 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Holds streams as a gRPC server does that changes nothing of what the library brings.
+#[derive(Clone)]
 struct Bare;
 
-#[tonic::async_trait]
-impl AgentGateway for Bare {
-    type ConnectStream = BoxStream<'static, Result<GatewayFrame, Status>>;
+impl NamedService for Bare {
+    const NAME: &'static str = "cortex.v1.AgentGateway";
+}
 
-    async fn connect(
-        &self,
-        request: Request<Streaming<AgentFrame>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
+impl StreamingService<AgentFrame> for Bare {
+    type Response = GatewayFrame;
+    type ResponseStream = BoxStream<'static, Result<GatewayFrame, Status>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<AgentFrame>>) -> Self::Future {
         let frames = request.into_inner();
-        Ok(Response::new(frames.filter_map(async |f| f.map(answer).transpose()).boxed()))
+        ready(Ok(Response::new(frames.filter_map(async |f| f.map(answer).transpose()).boxed())))
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Bare {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
+            Ok(grpc.streaming(Bare, request).await)
+        })
     }
 }
 

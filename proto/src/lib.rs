@@ -1,6 +1,9 @@
 //! The contract: messages of `proto/cortex/v1`, generated, and gRPC stubs behind the features
 //! `client` and `server`. It holds no decision and no conversion; those live in `cortex-model`.
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
+
 /// Version 1 of the contract.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
 pub mod v1 {

@@ -38,6 +38,7 @@ pub fn generate(out: &Path) -> Result<()> {
         .out_dir(out)
         .build_transport(false)
         .btree_map(".")
+        .codec_path("crate::codec::SmallCodec")
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .bytes(".cortex.v1.OutputChunk.data")
