@@ -4,7 +4,7 @@ use crate::agent_actions::AgentAction;
 use crate::agent_end::{AgentEnd, State as AgentState};
 use crate::audit::{AuditDown, AuditError, AuditRoom, AuditUp, Kind};
 use crate::error::ProtocolError;
-use crate::frame::{down, up};
+use crate::frame::{boxed, up};
 use crate::gateway_actions::GatewayAction;
 use crate::gateway_end::GatewayEnd;
 use cortex_model::limits::mirror::AUDIT_NOTE_MAX;
@@ -130,7 +130,7 @@ impl GatewayEnd {
             // Only the newest counts; one that waits is replaced.
             self.audit_state = Some(state);
         } else {
-            self.answers.push_back(down(news.into_body()));
+            self.answers.push_back(boxed(news.into_body()));
         }
         Ok(())
     }

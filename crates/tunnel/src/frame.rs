@@ -17,8 +17,8 @@ pub(crate) fn up(body: Up) -> AgentFrame {
     AgentFrame { body: Some(body) }
 }
 
-pub(crate) fn down(body: Down) -> GatewayFrame {
-    GatewayFrame { body: Some(body) }
+pub(crate) fn boxed(body: Down) -> Box<GatewayFrame> {
+    Box::new(GatewayFrame { body: Some(body) })
 }
 
 /// The key that a frame names, if its parts can be one.

@@ -5,7 +5,7 @@
 use crate::audit::Uploads;
 use crate::credit::Window;
 use crate::error::ProtocolError;
-use crate::frame::down;
+use crate::frame::boxed;
 use crate::gateway_actions::{AckMode, CloseReason, GatewayAction};
 use crate::heartbeat::Heartbeat;
 use crate::offers::Offers;
@@ -86,7 +86,8 @@ pub struct GatewayEnd {
     pub(crate) terminals: BTreeMap<u64, AttemptKey>,
     pub(crate) outcomes_in_flight: usize,
     pub(crate) window: Window,
-    frames: VecDeque<GatewayFrame>,
+    /// Each in a box: a queue keeps room for several, frames are large, and most tunnels are idle.
+    frames: VecDeque<Box<GatewayFrame>>,
     /// Acknowledgements of output that wait, one per attempt, in turn.
     pub(crate) ack_order: VecDeque<AttemptKey>,
     pub(crate) acks: BTreeMap<AttemptKey, (u64, AckMode)>,
@@ -97,7 +98,7 @@ pub struct GatewayEnd {
     /// The newest cosigned checkpoint of the node's journal; every offer and go carries it.
     pub(crate) audit_floor: String,
     /// Answers to uploads that wait for the transport, as many as uploads are open.
-    pub(crate) answers: VecDeque<GatewayFrame>,
+    pub(crate) answers: VecDeque<Box<GatewayFrame>>,
     pub(crate) actions: VecDeque<GatewayAction>,
     pub(crate) ignored: u64,
 }
@@ -152,29 +153,30 @@ impl GatewayEnd {
     }
 
     /// The next frame to send. Call it only when the transport has room.
-    pub fn poll_frame(&mut self) -> Option<GatewayFrame> {
+    pub fn poll_frame(&mut self) -> Option<Box<GatewayFrame>> {
         let State::Up { heartbeat, .. } = &mut self.state else { return None };
         // The welcome is in the queue before the first beat, and must be the first frame.
-        if !matches!(self.frames.front(), Some(GatewayFrame { body: Some(Down::Welcome(_)) }))
+        let first = self.frames.front().and_then(|frame| frame.body.as_ref());
+        if !matches!(first, Some(Down::Welcome(_)))
             && let Some(seq) = heartbeat.take()
         {
-            return Some(down(Down::Heartbeat(GatewayHeartbeat { seq, now_ms: self.wall.0 })));
+            return Some(boxed(Down::Heartbeat(GatewayHeartbeat { seq, now_ms: self.wall.0 })));
         }
         if let Some(frame) = self.frames.pop_front() {
             return Some(frame);
         }
         if let Some(state) = self.audit_state.take() {
-            return Some(down(Down::AuditState(state)));
+            return Some(boxed(Down::AuditState(state)));
         }
         if let Some(answer) = self.answers.pop_front() {
             return Some(answer);
         }
         if let Some(output_bytes) = self.window.grant() {
-            return Some(down(Down::Credit(Credit { output_bytes })));
+            return Some(boxed(Down::Credit(Credit { output_bytes })));
         }
         let key = self.ack_order.pop_front()?;
         let (offset, mode) = self.acks.remove(&key)?;
-        Some(down(Down::OutputAck(OutputAck {
+        Some(boxed(Down::OutputAck(OutputAck {
             workspace: key.task.workspace.as_str().into(),
             task_id: key.task.task.as_str().into(),
             attempt: key.attempt,
@@ -245,7 +247,7 @@ impl GatewayEnd {
             self.close(CloseReason::Overflow, None);
             return;
         }
-        self.frames.push_back(down(body));
+        self.frames.push_back(boxed(body));
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -275,7 +277,7 @@ impl GatewayEnd {
         self.audit_state = None;
         self.answers = VecDeque::new();
         self.offers = Offers::default();
-        let last = refuse.map(|refuse| Box::new(down(Down::Refuse(refuse))));
+        let last = refuse.map(|refuse| boxed(Down::Refuse(refuse)));
         self.actions.push_back(GatewayAction::Close { why, last });
     }
 }

@@ -19,6 +19,7 @@ use crate::nodes::Nodes;
 use crate::registry::Registry;
 use crate::status::status;
 use crate::tasks::Tasks;
+use connection::Connection;
 use cortex_log::EventLog;
 use cortex_model::contract::v1::agent_gateway_server::AgentGateway;
 use cortex_model::proto as pb;
@@ -153,7 +154,7 @@ impl AgentGateway for Tunnels {
         }
         let (tx, rx) = mpsc::channel(FRAMES_QUEUED);
         let inbound = request.into_inner();
-        let connection = connection::Connection::new(self.shared.clone(), principal, tx);
+        let connection = Box::new(Connection::new(self.shared.clone(), principal, tx));
         self.connections.spawn(connection.run(inbound));
         Ok(Response::new(Frames(rx)))
     }

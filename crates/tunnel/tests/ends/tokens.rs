@@ -87,7 +87,7 @@ fn a_node_can_be_asked_to_renew_its_certificate() {
     let Some(frame) = gateway.poll_frame() else { panic!("no frame") };
     assert_eq!(frame.body, Some(Down::RenewNow(RenewNow { within_ms: 70 })));
     let mut agent = agent_up(0);
-    agent.handle_frame(frame, NOW).unwrap();
+    agent.handle_frame(*frame, NOW).unwrap();
     assert_eq!(actions(&mut agent, NOW), [AgentAction::RenewNow { within_ms: 70 }]);
 }
 

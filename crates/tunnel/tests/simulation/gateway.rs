@@ -238,7 +238,7 @@ impl World {
             let frame = self.gateways[link].end.poll_frame().expect("has_frame said so");
             let this = &mut self.links[link];
             if this.silent_since.is_none() && !this.agent_gone {
-                this.down.send(frame, at);
+                this.down.send(*frame, at);
             }
         }
     }
