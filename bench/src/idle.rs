@@ -12,6 +12,8 @@ use std::time::Duration;
 const MEMORY_AT_MOST: f64 = 13.0;
 /// Size wanted, million bytes.
 const SIZE_AT_MOST: f64 = 20.0;
+/// Until a start is over: what it needed for a moment has been given back.
+const SETTLE: Duration = Duration::from_secs(12);
 /// Time over which nothing happens.
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -24,6 +26,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let agent = server.agent("cortex-agent", 4, None).await?;
     let (mut memory, mut agent_cpu, mut server_cpu) = (Vec::new(), Vec::new(), Vec::new());
     let (own, other) = (agent.pid(), server.process.pid());
+    tokio::time::sleep(SETTLE).await;
     for _ in 0..bench.rounds.max(3) {
         // Heartbeats go on: what grows with them would show.
         let before = (procs::cpu(own)?, procs::cpu(other)?);

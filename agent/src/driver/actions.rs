@@ -22,6 +22,7 @@ impl Driver {
             AgentAction::Disconnect(reason) => self.disconnect(&reason),
             AgentAction::Welcomed { gateway, workspace, now_ms, .. } => {
                 tracing::info!(gateway, workspace, "connected");
+                self.worked = true;
                 self.audit_open(now_ms);
             }
             AgentAction::Refused { error, fatal } => {

@@ -7,6 +7,7 @@ mod identity;
 mod leaving;
 mod offers;
 mod owner;
+mod rest;
 
 pub use leaving::Stop;
 
@@ -47,9 +48,6 @@ const EVENTS: usize = 1024;
 
 /// How long a leaving agent waits for attempts that it interrupted to end and for their outcomes to be heard.
 const LEAVE: Duration = Duration::from_secs(5);
-
-/// How often an agent that is connected looks whether the policy gives it other abilities than it told.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs an agent until it is asked to stop.
 ///
@@ -152,6 +150,8 @@ struct Driver {
     said: Manifest,
     /// When to compare that with the policy next.
     look_at: Instant,
+    /// Something was done since memory was given back.
+    worked: bool,
     /// Head, slots and free slots that the machine was told last.
     told: (u64, u32, u32),
     /// What the owner asks on this machine.
@@ -229,6 +229,7 @@ impl Driver {
             happened,
             said: Manifest::default(),
             look_at: Instant::now(),
+            worked: true,
             told: (0, 0, 0),
             asked: None,
             paused,
@@ -384,18 +385,6 @@ impl Driver {
         manifest
     }
 
-    /// A changed policy may give or take abilities: the gateway learns of it with a new hello.
-    fn look(&mut self) {
-        if self.link.is_none() || Instant::now() < self.look_at {
-            return;
-        }
-        self.look_at = Instant::now() + LOOK_EVERY;
-        if self.manifest() != self.said {
-            tracing::info!("the policy changes what this node can do; connecting anew");
-            self.drop_link();
-        }
-    }
-
     fn take(&mut self, frame: GatewayFrame) {
         if let Err(error) = self.end.handle_frame(frame, self.ticks.now()) {
             tracing::error!(%error, "the gateway broke the protocol");
@@ -423,6 +412,7 @@ impl Driver {
 
     fn drop_link(&mut self) {
         self.link = None;
+        self.worked = true;
         self.keeping.connection_lost();
         if let Some(dialing) = self.dialing.take() {
             dialing.abort();

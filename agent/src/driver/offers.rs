@@ -177,6 +177,7 @@ impl Driver {
             held: None,
             holding: Vec::new(),
         };
+        self.worked = true;
         tokio::spawn(job.run());
     }
 

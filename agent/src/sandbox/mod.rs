@@ -129,6 +129,12 @@ pub fn can_make_a_namespace() -> bool {
     return false;
 }
 
+/// Gives memory back to the system that the process only needed for a moment.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_os = "linux")]
+    linux::memory::give_back();
+}
+
 /// The launcher's own life, in the process that the subcommand starts.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -21,6 +21,8 @@ mod filter;
 mod init;
 mod landlock;
 mod limits;
+#[expect(unsafe_code, reason = "memory is given back by calls that no crate wraps")]
+pub(super) mod memory;
 mod meter;
 mod protect;
 mod server;
