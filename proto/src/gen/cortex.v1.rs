@@ -4261,7 +4261,7 @@ pub mod cortex_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/cortex.v1.Cortex/TypeTerminal",
             );
@@ -4945,7 +4945,7 @@ pub mod cortex_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TypeTerminalSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
