@@ -4,9 +4,17 @@ use cortex_agent_core::policy::{Secret, SecretRef};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Longest secret value, bytes.
 const MAX: u64 = 64 * 1024;
+
+/// How long the keyring may take: one that is locked may ask somebody who is not there.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether the keyring has answered.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The value, or why there is none. Never says anything of a value.
 pub(super) fn read(reference: &SecretRef) -> Result<Secret, String> {
@@ -42,14 +50,48 @@ fn keyring(entry: &str) -> Result<Vec<u8>, String> {
     };
     let program =
         super::resolve_program(program).map_err(|_| "this machine has no keyring".to_owned())?;
-    let output = Command::new(&program.path)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|err| format!("the keyring cannot be asked: {err}"))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(format!("the keyring has no entry {entry:?}"))
+    let mut command = Command::new(&program.path);
+    match answer(command.args(arguments), PATIENCE)? {
+        Some(value) => Ok(value),
+        None => Err(format!("the keyring has no entry {entry:?}")),
+    }
+}
+
+/// What a program prints that must succeed; `None` if it does not. More than a pipe holds is not waited for.
+fn answer(command: &mut Command, patience: Duration) -> Result<Option<Vec<u8>>, String> {
+    let failed = |err: std::io::Error| format!("the keyring cannot be asked: {err}");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
+    let until = Instant::now() + patience;
+    let status = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if Instant::now() < until => sleep(LOOK),
+            None => {
+                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                return Err("the keyring does not answer; is it locked?".to_owned());
+            }
+        }
+    };
+    let mut value = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(MAX + 1).read_to_end(&mut value).map_err(failed)?;
+    }
+    Ok(status.success().then_some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyring_that_does_not_answer_is_not_waited_for_without_end() {
+        let ask =
+            |script: &str, patience| answer(Command::new("sh").args(["-c", script]), patience);
+        let long = Duration::from_secs(60);
+        assert_eq!(ask("printf value", long), Ok(Some(b"value".to_vec())));
+        assert_eq!(ask("printf value; exit 1", long), Ok(None));
+        let silent = ask("exec sleep 1000", Duration::from_millis(50));
+        assert_eq!(silent, Err("the keyring does not answer; is it locked?".to_owned()));
     }
 }
