@@ -155,9 +155,9 @@ impl Seats {
             let bytes = Bytes::from(kept.encode_to_vec());
             match self.log.kv_put(NODES_BUCKET, key, expect, bytes).await {
                 Ok(rev) => {
-                    let mut taken = Taken { rev, kept, journal, clone };
+                    let mut taken = Taken { rev, seat: kept.seat.map(Box::new), journal, clone };
                     self.sit(key, id, rev)?;
-                    self.clear(key, &seat.gateway, &mut taken).await;
+                    self.clear(key, &seat.gateway, &kept.incarnation, &mut taken).await;
                     return Ok(taken);
                 }
                 // What was read may lag behind.
@@ -183,7 +183,7 @@ impl Seats {
     }
 
     /// Sees to it that nobody else acts for the node any more, and takes over what was seen of its journal.
-    async fn clear(&self, key: &str, gateway: &str, taken: &mut Taken) {
+    async fn clear(&self, key: &str, gateway: &str, incarnation: &str, taken: &mut Taken) {
         let here = self.taken(key, taken.rev);
         let elsewhere = async {
             if !gateway.is_empty() && gateway != self.gateway {
@@ -194,7 +194,7 @@ impl Seats {
         };
         let (here, elsewhere) = tokio::join!(ended(here), elsewhere);
         for left in [here, elsewhere].into_iter().flatten() {
-            takeover::raise(&mut taken.journal, &taken.kept.incarnation, left);
+            takeover::raise(&mut taken.journal, incarnation, left);
         }
     }
 
@@ -293,7 +293,7 @@ impl Seats {
 
     /// Keeps what is known of a node whose connection ended, unless another one has its seat.
     pub(super) async fn keep(&self, taken: Taken, presence: &pb::NodePresence) {
-        let seat = taken.kept.seat.map(|seat| pb::Seat { gateway: String::new(), ..seat });
+        let seat = taken.seat.map(|seat| pb::Seat { gateway: String::new(), ..*seat });
         let kept = pb::NodePresence { slots_free: 0, seat, ..presence.clone() };
         let key = format!("{}.{}", presence.workspace, presence.node);
         let bytes = Bytes::from(kept.encode_to_vec());
@@ -313,8 +313,8 @@ impl Seats {
 /// A seat that was taken.
 pub(super) struct Taken {
     rev: Rev,
-    /// What is kept of the node with it.
-    kept: pb::NodePresence,
+    /// As it stands in the log. The rest of what is kept there, the tunnel has anyhow.
+    seat: Option<Box<pb::Seat>>,
     /// The newest entry of the node's journal that anybody saw.
     pub(super) journal: pb::JournalHead,
     /// Two sessions that look like one key on two machines.
