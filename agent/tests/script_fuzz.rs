@@ -126,7 +126,7 @@ fn collect(dir: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
         if entry.path().is_dir() {
             collect(&entry.path(), into);
         } else {
-            into.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+            into.insert(entry.path(), plain(&std::fs::read(entry.path()).unwrap()));
         }
     }
 }
@@ -269,11 +269,13 @@ fn what_runs_in_the_place_of_a_script_does_what_bash_would_have_done() {
         let wanted = run("bash", &text);
         let got = run("bash", &canonical);
         assert_eq!(wanted, got, "seed {seed}\n--- script\n{text}\n--- runs as\n{canonical}");
-        // `echo` of another shell may write backslashes otherwise; which programs run, where and with what, is the same.
+        // `echo` of another shell may write backslashes otherwise, and a file that cannot be opened is 1 to one and 2 to the
+        // other; which programs run, where and with what, is the same.
         let elsewhere = run("sh", &canonical);
+        let code = |code: Option<i32>| if code == Some(2) { Some(1) } else { code };
         assert_eq!(
-            (wanted.0, wanted.2),
-            (elsewhere.0, elsewhere.2),
+            (code(wanted.0), wanted.2),
+            (code(elsewhere.0), elsewhere.2),
             "seed {seed}\n{text}\n{canonical}"
         );
     }

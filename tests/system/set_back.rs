@@ -41,6 +41,8 @@ fn gone_on(server: &Server) -> (Agent, Agent) {
     agent.launch();
     agent.until_online(server);
     all_recorded_once(server, &submit(server, 2));
+    // What is upstream is in the store; what comes now says so in the anchors, which then know of a newer store than the old one.
+    all_recorded_once(server, &submit(server, 1));
     agent.kill();
     (agent, old)
 }
