@@ -29,6 +29,5 @@ impl Driver {
         if !works && std::mem::take(&mut self.worked) {
             crate::sandbox::give_back_memory();
         }
-        self.worked |= works;
     }
 }

@@ -29,7 +29,7 @@ Examples:
 pub(crate) struct InitArgs {
     /// A directory for them; others must not be able to read it
     dir: PathBuf,
-    /// Name of the deployment, part of every certificate [default: cortex-XXXXXXXX]
+    /// Name of the deployment, part of every certificate [default: cortex- and eight random hex digits]
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<String>,
 }
