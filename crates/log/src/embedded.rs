@@ -13,6 +13,7 @@ mod outputs;
 mod record;
 mod ring;
 mod store;
+mod unindexed;
 mod writer;
 
 use crate::contract::{EventLog, KvStream, MessageStream, TailStream};
@@ -51,15 +52,27 @@ pub struct Options {
     pub min_free: u64,
     /// Memory for redb's page cache, bytes.
     pub cache_bytes: usize,
+    /// How many commits the index on disk is behind. They are in memory, and about five times as many are read again at the next
+    /// opening.
+    pub index_behind: usize,
 }
 
 /// Room for what else writes to the disk while one transaction is under way.
 const MIN_FREE: u64 = 16 * 1024 * 1024;
 
+/// A page of the index holds about twenty tasks: with thousands at hand, neighbours are written together. Some megabytes.
+const INDEX_BEHIND: usize = 16 * 1024;
+
 impl Default for Options {
     fn default() -> Options {
         let cache_bytes = 64 * 1024 * 1024;
-        Options { quota: None, output_quota: None, min_free: MIN_FREE, cache_bytes }
+        Options {
+            quota: None,
+            output_quota: None,
+            min_free: MIN_FREE,
+            cache_bytes,
+            index_behind: INDEX_BEHIND,
+        }
     }
 }
 
@@ -91,7 +104,7 @@ impl EmbeddedLog {
         let directory = directory.as_ref().to_owned();
         std::fs::create_dir_all(&directory)
             .map_err(|e| LogError::Backend(format!("{}: {e}", directory.display())))?;
-        let opened = store::open(&directory.join("log.redb"), options.cache_bytes)?;
+        let opened = store::open(&directory.join("log.redb"), &options)?;
         let outputs = Arc::new(Outputs::open(directory.join("outputs"), options.output_quota)?);
         sync_directory(&directory)?;
         if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {

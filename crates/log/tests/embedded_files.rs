@@ -34,12 +34,19 @@ fn chunk(offset: u64, size: usize) -> OutputChunk {
     OutputChunk { stream: 1, offset, data: vec![offset as u8; size].into() }
 }
 
+fn behind(index_behind: usize) -> Options {
+    Options { index_behind, ..Options::default() }
+}
+
 const CHILD: &str = "CORTEX_LOG_TEST_CHILD_DIR";
+/// How far behind the child's index may be.
+const BEHIND: &str = "CORTEX_LOG_TEST_INDEX_BEHIND";
 
 /// Appends for ever and says what was acknowledged.
 #[tokio::main]
 async fn append_until_killed(dir: &Path) {
-    let log = Arc::new(open(dir).unwrap());
+    let index_behind = std::env::var(BEHIND).unwrap().parse().unwrap();
+    let log = Arc::new(EmbeddedLog::open(dir, behind(index_behind)).unwrap());
     let mut writers = tokio::task::JoinSet::new();
     for i in 0..8_u32 {
         let log = log.clone();
@@ -67,10 +74,11 @@ fn everything_acknowledged_survives_sigkill() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut acked: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for round in 0..5 {
+    for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["everything_acknowledged_survives_sigkill", "--exact", "--nocapture"])
             .env(CHILD, dir.path())
+            .env(BEHIND, ["3", "100000", "40"][round % 3])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -105,6 +113,8 @@ async fn check_acknowledged(dir: &Path, acked: &BTreeMap<(String, String), u64>)
                 log.read(&key(id), 0).await.unwrap().iter().map(|r| r.commit.n).collect();
             assert_eq!(counters, (1..=counters.len() as u64).collect::<Vec<_>>(), "{id}");
             assert!(counters.len() as u64 >= *n, "{id}: {n} acknowledged, {}", counters.len());
+            let fenced = log.append(&key(id), Expect::Absent, commit(1, 1)).await;
+            assert_eq!(fenced, Err(LogError::Conflict), "{id} has a history");
         } else {
             let key = OutputKey::new("w", &**id, 1).unwrap();
             let chunks = log.read_output(&key, 0, usize::MAX).await.unwrap();
@@ -139,14 +149,65 @@ fn a_newer_format_is_refused_in_words() {
         let db = redb::Database::open(dir.path().join("log.redb")).unwrap();
         let write = db.begin_write().unwrap();
         let table = redb::TableDefinition::<&str, u64>::new("meta");
-        write.open_table(table).unwrap().insert("format", 2).unwrap();
+        write.open_table(table).unwrap().insert("format", 3).unwrap();
         write.commit().unwrap();
     }
     match open(dir.path()) {
         Err(LogError::Refused(words)) => {
-            assert!(words.contains("format 2") && words.contains("newer"), "{words}");
+            assert!(words.contains("format 3") && words.contains("newer"), "{words}");
         }
         other => panic!("{:?}", other.map(|_| ())),
+    }
+}
+
+/// What version 1 wrote: every commit is in the index, and nothing says how far that goes.
+fn make_version_1(dir: &Path, commits: &[(String, u64)]) {
+    let db = redb::Database::open(dir.join("log.redb")).unwrap();
+    let write = db.begin_write().unwrap();
+    {
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        let mut meta = write.open_table(meta).unwrap();
+        meta.insert("format", 1).unwrap();
+        meta.remove("indexed").unwrap();
+        let index = redb::TableDefinition::<(&str, u64), ()>::new("index");
+        let mut index = write.open_table(index).unwrap();
+        for (subject, rev) in commits {
+            index.insert((subject.as_str(), *rev), ()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_read_and_goes_on_as_version_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut commits = Vec::new();
+    {
+        let log = open(dir.path()).unwrap();
+        for n in 0..30 {
+            let key = key(&format!("a{}", n % 7));
+            let rev = log.append(&key, Expect::Any, commit(1 + n / 7, 10)).await.unwrap();
+            commits.push((key.subject(), rev));
+        }
+    }
+    make_version_1(dir.path(), &commits);
+    for round in 0..3 {
+        let log = EmbeddedLog::open(dir.path(), behind(2)).unwrap();
+        for a in 0..7 {
+            let key = key(&format!("a{a}"));
+            let wanted: Vec<u64> = commits
+                .iter()
+                .filter(|(subject, _)| *subject == key.subject())
+                .map(|(_, rev)| *rev)
+                .collect();
+            let history = log.read(&key, 0).await.unwrap();
+            assert_eq!(history.iter().map(|r| r.rev).collect::<Vec<_>>(), wanted, "{round}");
+            let last = *wanted.last().unwrap();
+            assert_eq!(log.last(&key).await.unwrap().unwrap().rev, last);
+            let n = wanted.len() as u64 + 1;
+            let rev = log.append(&key, Expect::At(last), commit(n, 10)).await.unwrap();
+            commits.push((key.subject(), rev));
+        }
     }
 }
 

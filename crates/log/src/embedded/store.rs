@@ -1,32 +1,36 @@
 //! The redb file of the embedded log: its tables, how it is opened, and everything that only
 //! reads. It never writes after opening; that is `writer`.
 
+use super::Options;
 use super::record::{decode, decode_value};
 use super::ring::Ring;
+use super::unindexed::Unindexed;
 use crate::error::{LogError, Result};
 use crate::key::{Key, Space};
 use crate::limits::TAIL_PAGE;
 use crate::local::{Buckets, Pages};
 use crate::types::{KvEntry, Recorded, Rev};
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::collections::BTreeMap;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// `format`, `rev` (last used revision), `bytes` (kept, for the quota).
+/// `format`, `rev` (last used revision), `bytes` (kept, for the quota), `indexed` (every commit up to this one is in [`INDEX`]).
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// (letter of the space, revision) to the encoded commit.
 pub(super) const COMMITS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("commits");
-/// (subject, revision): which commits an aggregate has.
+/// (subject, revision): which commits an aggregate has, together with what [`Unindexed`] remembers.
 pub(super) const INDEX: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("index");
 /// (bucket, key) to the encoded value.
 pub(super) const VALUES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("values");
 
 /// Version of the file; `docs/log-format.md` describes it.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
+/// The version before: the index was complete after every transaction.
+const COMPLETE_INDEX: u64 = 1;
 /// Most bytes of commits read from disk at once for a tail.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -34,6 +38,8 @@ pub(super) struct Store {
     pub(super) db: Database,
     pub(super) rings: [Mutex<Ring>; 3],
     pub(super) bytes: AtomicU64,
+    /// Never locked while a transaction is committed.
+    unindexed: Mutex<Unindexed>,
     /// Set once, when the file could not be written: from then on nothing is accepted.
     pub(super) failure: OnceLock<LogError>,
 }
@@ -50,26 +56,41 @@ pub(super) fn space_byte(space: Space) -> u8 {
 }
 
 /// Opens or creates the file.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Opened> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<Opened> {
     // redb checks its structures by asserting in places: damage must be an answer, not a panic.
-    catch_unwind(AssertUnwindSafe(|| open_inner(path, cache_bytes)))
+    catch_unwind(AssertUnwindSafe(|| open_inner(path, options)))
         .unwrap_or_else(|_| Err(LogError::Corrupt(format!("{} cannot be read", path.display()))))
 }
 
-fn open_inner(path: &Path, cache_bytes: usize) -> Result<Opened> {
+fn open_inner(path: &Path, options: &Options) -> Result<Opened> {
     let create = || {
         let mut builder = redb::Builder::new();
-        builder.set_cache_size(cache_bytes);
+        builder.set_cache_size(options.cache_bytes);
         builder.create(path)
     };
     let db = create().map_err(|e| open_error(path, e.into()))?;
-    let (rev, bytes, heads) = prepare(&db, path)?;
-    let rings = heads.map(|head| Mutex::new(Ring::new(head)));
-    let store = Store { db, rings, bytes: AtomicU64::new(bytes), failure: OnceLock::new() };
+    let Found { rev, bytes, indexed, heads } = prepare(&db, path)?;
+    let mut unindexed = Unindexed::new(options.index_behind, indexed);
+    read_unindexed(&db, indexed, &mut unindexed)?;
+    let store = Store {
+        db,
+        unindexed: Mutex::new(unindexed),
+        rings: heads.map(|head| Mutex::new(Ring::new(head))),
+        bytes: AtomicU64::new(bytes),
+        failure: OnceLock::new(),
+    };
     Ok(Opened { store: Arc::new(store), rev, heads })
 }
 
-fn prepare(db: &Database, path: &Path) -> Result<(Rev, u64, [Rev; 3])> {
+/// What `meta` and `commits` say.
+struct Found {
+    rev: Rev,
+    bytes: u64,
+    indexed: Rev,
+    heads: [Rev; 3],
+}
+
+fn prepare(db: &Database, path: &Path) -> Result<Found> {
     let fail = |e: redb::Error| open_error(path, e);
     let write = db.begin_write().map_err(|e| fail(e.into()))?;
     let found = (|| -> std::result::Result<_, redb::Error> {
@@ -77,30 +98,56 @@ fn prepare(db: &Database, path: &Path) -> Result<(Rev, u64, [Rev; 3])> {
         let commits = write.open_table(COMMITS)?;
         write.open_table(INDEX)?;
         write.open_table(VALUES)?;
-        let format = meta.get("format")?.map(|v| v.value());
-        if format.is_none() && commits.first()?.is_none() {
+        let number = |meta: &Table<'_, _, u64>, name| {
+            Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()))
+        };
+        let (mut format, rev) = (number(&meta, "format")?, number(&meta, "rev")?);
+        let is_new = meta.get("format")?.is_none() && commits.first()?.is_none();
+        if is_new || format == COMPLETE_INDEX {
             meta.insert("format", FORMAT)?;
+            meta.insert("indexed", rev)?;
+            format = FORMAT;
         }
-        let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));
-        let (format, rev, bytes) = (number("format")?, number("rev")?, number("bytes")?);
         let mut heads = [0; 3];
         for space in Space::ALL {
             let letter = space_byte(space);
             let last = commits.range((letter, 0)..=(letter, u64::MAX))?.next_back().transpose()?;
             heads[space.index()] = last.map_or(0, |(k, _)| k.value().1);
         }
-        Ok((format, rev, bytes, heads))
+        let (bytes, indexed) = (number(&meta, "bytes")?, number(&meta, "indexed")?);
+        Ok((format, Found { rev, bytes, indexed, heads }))
     })();
-    let (format, rev, bytes, heads) = found.map_err(fail)?;
+    let (format, found) = found.map_err(fail)?;
     if format != FORMAT {
         let age = if format > FORMAT { "a newer version of cortex" } else { "an unknown program" };
         return Err(LogError::Refused(format!(
-            "{} has format {format}, written by {age}; this version reads format {FORMAT}",
+            "{} has format {format}, written by {age}; this version reads formats up to {FORMAT}",
             path.display()
         )));
     }
     write.commit().map_err(|e| fail(e.into()))?;
-    Ok((rev, bytes, heads))
+    Ok(found)
+}
+
+/// The commits that may not be in the index. One of them that is damaged could belong to anybody, and fences would rest on a
+/// history without it: then nothing is opened.
+fn read_unindexed(db: &Database, indexed: Rev, unindexed: &mut Unindexed) -> Result<()> {
+    let read = db.begin_read().map_err(read_error)?;
+    let commits = read.open_table(COMMITS).map_err(read_error)?;
+    let index = read.open_table(INDEX).map_err(read_error)?;
+    for space in Space::ALL {
+        let letter = space_byte(space);
+        let since = (letter, indexed.saturating_add(1))..=(letter, u64::MAX);
+        for entry in commits.range(since).map_err(read_error)? {
+            let (place, stored) = entry.map_err(read_error)?;
+            let rev = place.value().1;
+            let subject = decode(space, rev, stored.value())?.key.subject();
+            if index.get((subject.as_str(), rev)).map_err(read_error)?.is_none() {
+                unindexed.insert(&subject, rev);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_error(path: &Path, e: redb::Error) -> LogError {
@@ -145,26 +192,50 @@ impl Store {
         self.rings[space.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// See [`Unindexed`].
+    pub(super) fn unindexed(&self) -> MutexGuard<'_, Unindexed> {
+        self.unindexed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moment of the file, and which of an aggregate's commits its index may lack then. An entry leaves memory only after it is
+    /// on disk, and is in memory before its commit is: so the two together know every commit of that moment, and maybe some that
+    /// are not there yet or no more.
+    fn moment(&self, subject: &str) -> Result<(ReadTransaction, Vec<Rev>)> {
+        let unindexed = self.unindexed();
+        let read = self.db.begin_read().map_err(read_error)?;
+        Ok((read, unindexed.of(subject).to_vec()))
+    }
+
     /// Commits of an aggregate from `from` on, at most `max`.
     pub(super) fn read(&self, key: &Key, from: Rev, max: usize) -> Result<Vec<Recorded>> {
         let subject = key.subject();
-        let read = self.db.begin_read().map_err(read_error)?;
+        let (read, unindexed) = self.moment(&subject)?;
         let index = read.open_table(INDEX).map_err(read_error)?;
         let commits = read.open_table(COMMITS).map_err(read_error)?;
-        let mut out = Vec::new();
+        let mut revs = BTreeSet::new();
         let of_key = (subject.as_str(), from)..=(subject.as_str(), u64::MAX);
         for entry in index.range(of_key).map_err(read_error)?.take(max) {
-            let rev = entry.map_err(read_error)?.0.value().1;
-            out.push(commit_at(&commits, key.space(), rev)?);
+            revs.insert(entry.map_err(read_error)?.0.value().1);
         }
-        Ok(out)
+        for rev in unindexed.into_iter().filter(|rev| *rev >= from) {
+            if commits.get((space_byte(key.space()), rev)).map_err(read_error)?.is_some() {
+                revs.insert(rev);
+            }
+        }
+        revs.into_iter().take(max).map(|rev| commit_at(&commits, key.space(), rev)).collect()
     }
 
     pub(super) fn last(&self, key: &Key) -> Result<Option<Recorded>> {
         let subject = key.subject();
-        let read = self.db.begin_read().map_err(read_error)?;
-        let index = read.open_table(INDEX).map_err(read_error)?;
+        let (read, unindexed) = self.moment(&subject)?;
         let commits = read.open_table(COMMITS).map_err(read_error)?;
+        // What the index lacks is newer than what it has of the same aggregate.
+        for rev in unindexed.into_iter().rev() {
+            if let Some(stored) = commits.get((space_byte(key.space()), rev)).map_err(read_error)? {
+                return decode(key.space(), rev, stored.value()).map(Some);
+            }
+        }
+        let index = read.open_table(INDEX).map_err(read_error)?;
         let of_key = (subject.as_str(), 0)..=(subject.as_str(), u64::MAX);
         let last = index.range(of_key).map_err(read_error)?.next_back();
         let Some(entry) = last.transpose().map_err(read_error)? else { return Ok(None) };

@@ -4,6 +4,7 @@
 
 use super::record::{decode, encode, encode_value};
 use super::store::{COMMITS, INDEX, META, Store, VALUES, space_byte};
+use super::unindexed::Slice;
 use crate::error::LogError;
 use crate::key::{Key, Space};
 use crate::local::{KvNote, wall_clock_ms};
@@ -80,6 +81,7 @@ type Verdict = crate::error::Result<Rev>;
 
 /// One transaction's tables and what it has done so far.
 struct Batch<'t> {
+    store: &'t Store,
     commits: Table<'t, (u8, u64), &'static [u8]>,
     index: Table<'t, (&'static str, u64), ()>,
     values: Table<'t, (&'static str, &'static str), &'static [u8]>,
@@ -94,8 +96,17 @@ struct Done {
     rev: Rev,
     bytes: u64,
     appended: Vec<Recorded>,
-    removed: Vec<(Space, Vec<Rev>)>,
+    removed: Vec<Compacted>,
+    /// What the index got.
+    slice: Option<Slice>,
     notes: Vec<KvNote>,
+}
+
+/// Commits that a summary replaced.
+struct Compacted {
+    space: Space,
+    subject: String,
+    revs: Vec<Rev>,
 }
 
 impl Writer {
@@ -140,15 +151,19 @@ impl Writer {
 
     fn transaction(&self, ops: Vec<Op>) -> Stored<(Vec<Verdict>, Done)> {
         let write = self.store.db.begin_write()?;
-        let (verdicts, done) = self.apply(&write, ops)?;
+        let (verdicts, mut done) = self.apply(&write, ops)?;
         if done.rev == self.rev {
             write.abort()?;
+            done.slice = None;
             return Ok((verdicts, done));
         }
         {
             let mut meta = write.open_table(META)?;
             meta.insert("rev", done.rev)?;
             meta.insert("bytes", done.bytes)?;
+            if let Some(slice) = &done.slice {
+                meta.insert("indexed", slice.indexed)?;
+            }
         }
         write.commit()?;
         Ok((verdicts, done))
@@ -157,6 +172,7 @@ impl Writer {
     fn apply(&self, write: &WriteTransaction, ops: Vec<Op>) -> Stored<(Vec<Verdict>, Done)> {
         let bytes = self.store.bytes.load(Ordering::Relaxed);
         let mut batch = Batch {
+            store: &self.store,
             commits: write.open_table(COMMITS)?,
             index: write.open_table(INDEX)?,
             values: write.open_table(VALUES)?,
@@ -175,6 +191,7 @@ impl Writer {
                 }
             });
         }
+        batch.write_index()?;
         Ok((verdicts, batch.done))
     }
 
@@ -187,14 +204,22 @@ impl Writer {
     ) {
         self.rev = done.rev;
         self.store.bytes.store(done.bytes, Ordering::Relaxed);
+        let mut unindexed = self.store.unindexed();
+        for gone in &done.removed {
+            gone.revs.iter().for_each(|rev| unindexed.remove(&gone.subject, *rev));
+        }
+        if let Some(slice) = done.slice {
+            unindexed.written(slice);
+        }
+        drop(unindexed);
         let mut heads = [None; 3];
         for recorded in done.appended {
             let space = recorded.key.space();
             heads[space.index()] = Some(recorded.rev);
             self.store.ring(space).push(recorded);
         }
-        for (space, revs) in done.removed {
-            self.store.ring(space).remove(&revs);
+        for gone in done.removed {
+            self.store.ring(gone.space).remove(&gone.revs);
         }
         for (sender, rev) in self.heads.iter().zip(heads) {
             if let Some(rev) = rev {
@@ -264,15 +289,16 @@ impl Batch<'_> {
             return Ok(Err(LogError::Full));
         }
         for rev in &old_revs {
+            // Maybe it is not there yet.
             self.index.remove((subject.as_str(), *rev))?;
             self.commits.remove((space_byte(space), *rev))?;
         }
         self.commits.insert((space_byte(space), rev), stored.as_slice())?;
-        self.index.insert((subject.as_str(), rev), ())?;
+        self.store.unindexed().insert(&subject, rev);
         self.account(rev, size, freed);
         if !old_revs.is_empty() {
             self.done.appended.retain(|r| r.key.space() != space || !old_revs.contains(&r.rev));
-            self.done.removed.push((space, old_revs));
+            self.done.removed.push(Compacted { space, subject, revs: old_revs });
         }
         self.done.appended.push(Recorded { key: key.clone(), rev, at_ms: self.now, commit });
         Ok(Ok(rev))
@@ -321,11 +347,35 @@ impl Batch<'_> {
         Ok(Ok(rev))
     }
 
+    /// Brings the index on disk as much nearer as this transaction added.
+    fn write_index(&mut self) -> Stored<()> {
+        let slice = self.store.unindexed().slice(self.done.appended.len(), self.done.rev);
+        for (subject, rev) in slice.iter().flat_map(|slice| &slice.entries) {
+            if !self.is_gone(subject, *rev) {
+                self.index.insert((subject.as_str(), *rev), ())?;
+            }
+        }
+        self.done.slice = slice;
+        Ok(())
+    }
+
+    /// Whether this transaction compacted it.
+    fn is_gone(&self, subject: &str, rev: Rev) -> bool {
+        self.done.removed.iter().any(|gone| gone.subject == subject && gone.revs.contains(&rev))
+    }
+
     /// The aggregate's first or last revision from `from` on.
     fn neighbour(&self, subject: &str, from: Rev, last: bool) -> Stored<Option<Rev>> {
+        let unindexed = self.store.unindexed();
+        let rest = unindexed.of(subject).iter().copied();
+        let mut rest = rest.filter(|rev| *rev >= from && !self.is_gone(subject, *rev));
+        // What the index lacks is newer than what it has of the same aggregate.
+        if last && let Some(rev) = rest.next_back() {
+            return Ok(Some(rev));
+        }
         let mut range = self.index.range((subject, from)..=(subject, u64::MAX))?;
         let found = if last { range.next_back() } else { range.next() };
-        Ok(found.transpose()?.map(|(place, _)| place.value().1))
+        Ok(found.transpose()?.map(|(place, _)| place.value().1).or_else(|| rest.next()))
     }
 
     fn commit_at(&self, space: Space, rev: Rev) -> Stored<crate::error::Result<Recorded>> {
@@ -337,12 +387,18 @@ impl Batch<'_> {
 
     /// The aggregate's revisions and the bytes they take.
     fn history(&self, subject: &str, space: Space) -> Stored<(Vec<Rev>, u64)> {
-        let (mut revs, mut bytes) = (Vec::new(), 0);
+        let mut revs = Vec::new();
         for entry in self.index.range((subject, 0)..=(subject, u64::MAX))? {
-            let rev = entry?.0.value().1;
-            let stored = self.commits.get((space_byte(space), rev))?;
+            revs.push(entry?.0.value().1);
+        }
+        let unindexed = self.store.unindexed();
+        let rest = unindexed.of(subject).iter().copied();
+        revs.extend(rest.filter(|rev| !self.is_gone(subject, *rev)));
+        drop(unindexed);
+        let mut bytes = 0;
+        for rev in &revs {
+            let stored = self.commits.get((space_byte(space), *rev))?;
             bytes += stored.map_or(0, |s| s.value().len() + subject.len()) as u64;
-            revs.push(rev);
         }
         Ok((revs, bytes))
     }
