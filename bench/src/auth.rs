@@ -4,7 +4,7 @@
 use crate::Bench;
 use crate::cortex::Server;
 use crate::load::{Load, drive};
-use crate::procs::Proc;
+use crate::procs::{Proc, Watched};
 use crate::report::{Goal, Row};
 use crate::tls;
 use anyhow::Context as _;
@@ -50,8 +50,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (mut known, mut opened, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
         let shake = handshake(address, connector.clone());
-        theirs.push(drive(NODES, bench.window, &[bare.pid()], shake).await?);
-        let watched = [server.process.pid()];
+        theirs.push(drive(NODES, bench.window, &[Watched::Process(bare.pid())], shake).await?);
+        let watched = [Watched::Process(server.process.pid())];
         known.push(drive(NODES, bench.window, &watched, connect(&nodes, Way::Known)).await?);
         opened.push(drive(NODES, bench.window, &watched, connect(&nodes, Way::Welcome)).await?);
     }

@@ -4,6 +4,7 @@ use crate::Bench;
 use crate::cortex::Server;
 use crate::load::{Load, drive};
 use crate::nats::Nats;
+use crate::procs::Watched;
 use crate::report::{Goal, Row};
 use crate::sample;
 use crate::yardstick::Running;
@@ -14,6 +15,8 @@ const IN_FLIGHT: [(usize, Option<f64>); 3] = [(1, None), (64, Some(0.50)), (256,
 const ALONE_AT_MOST: f64 = 1.5;
 /// Wanted at 256 in flight: CPU time of gateway, scheduler and log per task, microseconds.
 const SERVER_CPU_AT_MOST: f64 = 135.0;
+/// The thread of the server's process that countersigns journals.
+const MIRROR: &str = "mirror";
 
 /// Measures it.
 ///
@@ -51,12 +54,15 @@ async fn compare(
     for (in_flight, share) in wanted(bench) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
-            let pids = |nats: Option<&Nats>| nats.map(|nats| nats.process.pid());
-            let mut watched = vec![yard.process.pid(), std::process::id()];
-            watched.extend(pids(nats.map(|[theirs, _]| theirs)));
+            let pids = [yard.process.pid(), std::process::id()];
+            let nats = nats.map(|both| both.map(|nats| nats.process.pid()));
+            let mut watched = pids.map(Watched::Process).to_vec();
+            watched.extend(nats.map(|[theirs, _]| Watched::Process(theirs)));
             theirs.push(drive(in_flight, bench.window, &watched, yard.call()).await?);
-            let mut watched = vec![server.process.pid(), agent.pid(), std::process::id()];
-            watched.extend(pids(nats.map(|[_, ours]| ours)));
+            let pids = [server.process.pid(), agent.pid(), std::process::id()];
+            let mut watched = pids.map(Watched::Process).to_vec();
+            watched.push(Watched::Thread(server.process.pid(), MIRROR));
+            watched.extend(nats.map(|[_, ours]| Watched::Process(ours)));
             let task = server.task(sample::echo_request);
             ours.push(drive(in_flight, bench.window, &watched, task).await?);
         }
@@ -75,7 +81,7 @@ pub(crate) async fn yardstick_alone(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for (in_flight, _) in wanted(bench) {
         let mut loads = Vec::new();
         for _ in 0..bench.rounds {
-            let watched = [yard.process.pid()];
+            let watched = [Watched::Process(yard.process.pid())];
             loads.push(drive(in_flight, bench.window, &watched, yard.call()).await?);
         }
         let row = |what: &str, of: fn(&Load) -> f64, unit| {
@@ -115,8 +121,8 @@ fn figures(
         let name = format!("{what}, {in_flight} in flight");
         Row::new(scenario, name, &values, unit, setting).beside(&values, &all(theirs, of))
     };
-    let cpu = |whose: &str, at: usize, yard: usize| {
-        let values = all(ours, &|l| l.cpu_us[at]);
+    let cpu = |whose: &str, of: &dyn Fn(&Load) -> f64, yard: usize| {
+        let values = all(ours, of);
         let name = format!("CPU per task of {whose}, {in_flight} in flight");
         let row = Row::new(scenario, name, &values, "us", setting);
         row.beside(&values, &all(theirs, &|l| l.cpu_us[yard]))
@@ -130,17 +136,20 @@ fn figures(
         p50 = p50.goal(Goal::RatioAtMost(ALONE_AT_MOST));
     }
     // On JetStream the log is a process of its own.
-    let apart = ours.iter().all(|load| load.cpu_us.len() > 3);
+    let apart = ours.iter().all(|load| load.cpu_us.len() > 4);
     let who = if apart { "gateway and scheduler" } else { "gateway, scheduler and log" };
-    let mut server = cpu(who, 0, 0);
+    let mut server = cpu(who, &|l| l.cpu_us[0] - l.cpu_us[3], 0);
     if in_flight == 256 && !apart {
         server = server.goal(Goal::AtMost(SERVER_CPU_AT_MOST));
     }
-    let agent = Row { yardstick: None, ratio: None, ..cpu("the agent", 1, 0) };
+    let alone = |row| Row { yardstick: None, ratio: None, ..row };
+    let mirror = alone(cpu("the mirror", &|l| l.cpu_us[3], 0));
+    let agent = alone(cpu("the agent", &|l| l.cpu_us[1], 0));
     let p99 = both("p99", "us", &|l| l.p99_us);
-    let mut rows = vec![rate, p50, p99, server, agent, cpu("the client", 2, 1)];
+    let mut rows =
+        vec![rate, p50, p99, server, mirror, agent, cpu("the client", &|l| l.cpu_us[2], 1)];
     if apart {
-        rows.push(cpu("nats-server", 3, 2));
+        rows.push(cpu("nats-server", &|l| l.cpu_us[4], 2));
     }
     rows
 }

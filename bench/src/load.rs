@@ -1,7 +1,7 @@
 //! A closed loop: so many calls in flight, each worker starts the next when its last one ended. It counts what ended inside
 //! the window, and reads the CPU time of the processes at both ends of it.
 
-use crate::procs;
+use crate::procs::Watched;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(crate) struct Load {
     pub(crate) p50_us: f64,
     /// 99th percentile of it.
     pub(crate) p99_us: f64,
-    /// CPU time per call of each watched process, microseconds.
+    /// CPU time per call of whatever was watched, microseconds.
     pub(crate) cpu_us: Vec<f64>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Load {
 pub(crate) async fn drive<F, T>(
     in_flight: usize,
     window: Duration,
-    watched: &[u32],
+    watched: &[Watched],
     call: F,
 ) -> anyhow::Result<Load>
 where
@@ -88,8 +88,8 @@ where
     })
 }
 
-fn cpus(pids: &[u32]) -> anyhow::Result<Vec<Duration>> {
-    pids.iter().map(|pid| procs::cpu(*pid)).collect()
+fn cpus(watched: &[Watched]) -> anyhow::Result<Vec<Duration>> {
+    watched.iter().map(|w| w.cpu()).collect()
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {

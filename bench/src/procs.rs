@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -88,10 +89,48 @@ pub(crate) fn cpu_with_children(pid: u32) -> anyhow::Result<Duration> {
     ticks(pid, 4)
 }
 
+/// What is measured of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watched {
+    /// All of it.
+    Process(u32),
+    /// Those of its threads that have this name.
+    Thread(u32, &'static str),
+}
+
+impl Watched {
+    /// User and system time so far.
+    ///
+    /// # Errors
+    /// When there is no such process or thread.
+    pub(crate) fn cpu(self) -> anyhow::Result<Duration> {
+        match self {
+            Watched::Process(pid) => cpu(pid),
+            Watched::Thread(pid, name) => cpu_of_threads(pid, name),
+        }
+    }
+}
+
+fn cpu_of_threads(pid: u32, name: &str) -> anyhow::Result<Duration> {
+    let mut spent = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        // A thread may end while it is looked at.
+        if std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+            spent.push(ticks_in(&task.join("stat"), 2)?);
+        }
+    }
+    anyhow::ensure!(!spent.is_empty(), "process {pid} has no thread {name:?}");
+    Ok(spent.iter().sum())
+}
+
 /// The first so many of user and system time, and those of ended children.
 fn ticks(pid: u32, count: usize) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid}"))?;
+    ticks_in(Path::new(&format!("/proc/{pid}/stat")), count)
+}
+
+fn ticks_in(file: &Path, count: usize) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     // The program's name may hold blanks; the fields after it do not.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 =

@@ -4,6 +4,7 @@
 use crate::Bench;
 use crate::cortex::Server;
 use crate::load::{Load, drive};
+use crate::procs::Watched;
 use crate::report::{Goal, Row};
 use crate::sample;
 use crate::yardstick::Running;
@@ -31,7 +32,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for _ in 0..bench.rounds {
         raw.push(drive(IN_FLIGHT, bench.window, &[], || async { spawn_and_wait().await }).await?);
         least_of.push(drive(IN_FLIGHT, bench.window, &[], least.call()).await?);
-        let watched = [server.process.pid(), agent.pid()];
+        let watched = [server.process.pid(), agent.pid()].map(Watched::Process);
         let load = drive(IN_FLIGHT, bench.window, &watched, server.task(request)).await?;
         agents.push(load.cpu_us[1]);
         ours.push(load);

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: MirrorArgs, given: Option<&Path>) -> Result<u8, Cl
     let stop = CancellationToken::new();
     let servers = Servers::new(stop.clone());
     let line = format!("mirror is running with key {}", key.verifier());
-    servers.mirror(&open, key, args.flags.reconcile_after()?);
+    servers.mirror(&open, key, args.flags.reconcile_after()?)?;
     drop(open);
     render::line(&line)?;
     servers.until(&mut interrupts, &stop).await

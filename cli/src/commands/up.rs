@@ -180,7 +180,11 @@ pub(crate) async fn run(args: UpArgs, given: Option<&Path>) -> Result<u8, CliErr
     access::root_token(dir.clone(), registrar.clone(), stop.clone()).await?;
     servers.gateway(&open, keys, listener, settings);
     servers.scheduler(&open);
-    servers.mirror(&open, mirror::key(&dir, None, &args.mirror)?, args.mirror.reconcile_after()?);
+    servers.mirror(
+        &open,
+        mirror::key(&dir, None, &args.mirror)?,
+        args.mirror.reconcile_after()?,
+    )?;
     drop(open);
     let url = access::url(address);
     dir.write_endpoint(&url)?;

@@ -12,8 +12,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -203,18 +205,37 @@ impl Servers {
         });
     }
 
-    /// Starts a mirror.
-    pub(crate) fn mirror(&self, open: &OpenLog, key: MirrorKey, reconcile_after: Duration) {
+    /// Starts a mirror, on a thread of its own: verifying and signing journals delays nobody's tunnel, and what it
+    /// costs can be seen apart.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn mirror(
+        &self,
+        open: &OpenLog,
+        key: MirrorKey,
+        reconcile_after: Duration,
+    ) -> Result<(), CliError> {
         let config =
             cortex_mirror::Config { reconcile_after, ..cortex_mirror::Config::named(&name("m")) };
         let mirror = Mirror { log: open.log.clone(), key, config };
         let stop = self.stop.clone();
-        self.tracker.spawn(async move {
-            if let Err(e) = cortex_mirror::serve(mirror, stop.clone()).await {
+        let failed = |e: std::io::Error| CliError::internal(format!("starting the mirror: {e}"));
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        // Dropped with the thread's end, however it ends: `ended` waits for it.
+        let running = self.tracker.token();
+        let serve = move || {
+            let _running = running;
+            // Also when it panics: a server without its mirror must not go on as if nothing was missing.
+            let stopping = stop.clone().drop_guard();
+            if let Err(e) = runtime.block_on(cortex_mirror::serve(mirror, stop)) {
                 tracing::error!(error = %e, "the mirror ended");
-                stop.cancel();
             }
-        });
+            drop(stopping);
+        };
+        thread::Builder::new().name("mirror".into()).spawn(serve).map_err(failed)?;
+        Ok(())
     }
 
     /// Serves until a signal, then ends everything in order.
