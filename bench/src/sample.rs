@@ -116,6 +116,7 @@ pub(crate) fn finished(attempt: u32) -> Commit {
         duration_us: 900,
         confinement: None,
         locks: Vec::new(),
+        repositories: None,
     };
     let finished = Finished { attempt, outcome, at: NOW };
     Commit { n: 3, events: vec![Event::Finished(Box::new(finished))] }

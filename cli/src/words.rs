@@ -134,6 +134,21 @@ pub(crate) fn gap(output: &pb::OutputSummary) -> Option<String> {
     })
 }
 
+/// The repositories that appeared while an attempt ran, one a line, and why there may be more.
+pub(crate) fn repositories(outcome: Option<&pb::Outcome>) -> Vec<String> {
+    let Some(new) = outcome.and_then(|o| o.repositories.as_ref()) else { return Vec::new() };
+    let appeared = |path: &Vec<u8>| {
+        format!("a repository appeared: {}: look before you run git there", quote(path))
+    };
+    let mut lines: Vec<String> = new.paths.iter().map(appeared).collect();
+    if !new.gaps.is_empty() {
+        let more = if new.paths.is_empty() { "" } else { "more " };
+        let why = safe(&new.gaps.join("; "));
+        lines.push(format!("whether {more}repositories appeared is not known: {why}"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +186,28 @@ mod tests {
         };
         assert_eq!(actor(Some(&a)), "bot (ai, model v/m) on behalf of anna");
         assert_eq!(actor(None), "somebody unknown");
+    }
+
+    #[test]
+    fn new_repositories_are_named_so_that_no_name_controls_a_terminal() {
+        let outcome = |paths: &[&[u8]], gaps: &[&str]| pb::Outcome {
+            repositories: Some(pb::NewRepositories {
+                paths: paths.iter().map(|path| path.to_vec()).collect(),
+                gaps: gaps.iter().map(|gap| (*gap).to_owned()).collect(),
+            }),
+            ..Default::default()
+        };
+        let told = |paths, gaps| repositories(Some(&outcome(paths, gaps)));
+        assert_eq!(
+            told(&[b"/r/a\x1b[2Jb", b"/r/\xff"], &["late", "x\x1b"]),
+            [
+                r"a repository appeared: $'/r/a\u{1b}[2Jb': look before you run git there",
+                r"a repository appeared: $'/r/\xff': look before you run git there",
+                r"whether more repositories appeared is not known: late; x\u{1b}",
+            ]
+        );
+        assert_eq!(told(&[], &["late"]), ["whether repositories appeared is not known: late"]);
+        assert!(told(&[], &[]).is_empty() && repositories(None).is_empty());
     }
 
     #[test]

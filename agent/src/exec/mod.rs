@@ -130,8 +130,10 @@ pub(crate) async fn launch(
             tracing::error!(%error, attempt = %guard.key(), "output is not safe on the disk");
         }
     }
+    let mut repositories = None;
     let confinement = match ran {
-        Some((process, remains)) if !never_ran => {
+        Some((process, mut remains)) if !never_ran => {
+            repositories = remains.repositories.take();
             let used = Measured { duration, timeout_ms, output: done.summary.total() };
             Some(confinement(process, sandbox.as_deref(), &remains, &ending, &used))
         }
@@ -147,6 +149,7 @@ pub(crate) async fn launch(
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         confinement,
         locks: Vec::new(),
+        repositories,
     };
     (guard, outcome)
 }

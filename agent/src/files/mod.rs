@@ -18,8 +18,12 @@ mod open;
 mod receive;
 mod report;
 #[cfg(target_os = "linux")]
+mod repositories;
+#[cfg(target_os = "linux")]
 mod worker;
 
 pub use report::{Bytes, Done, Entry, Failed, Kind, Last, Line, Stat};
+#[cfg(target_os = "linux")]
+pub(crate) use repositories::Before;
 #[cfg(target_os = "linux")]
 pub(crate) use worker::{Order, run};

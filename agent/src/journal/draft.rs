@@ -10,7 +10,8 @@ use cortex_audit::record::{self, Decimal, Record, Status};
 use cortex_audit::{Commitment, Leaf, Opening, SignedNote, Value};
 use cortex_model::task::{OutputSummary, WireError};
 use cortex_model::{
-    Action, Actor, ActorKind, AttemptKey, Confinement, Ending, FileAction, FileOp, Outcome,
+    Action, Actor, ActorKind, AttemptKey, Confinement, Ending, FileAction, FileOp, NewRepositories,
+    Outcome,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -333,6 +334,7 @@ impl OutcomeDraft {
         outcome.truncated = output.dropped_bytes > 0;
         outcome.limits = limits(self.outcome.confinement.as_ref());
         outcome.killed_by = killed_by(self.outcome.confinement.as_ref());
+        outcome.changes = changes(self.outcome.repositories.as_ref(), sealer)?;
         Ok(outcome.into())
     }
 }
@@ -356,6 +358,22 @@ fn limits(confinement: Option<&Confinement>) -> Vec<record::LimitUse> {
 
 fn killed_by(confinement: Option<&Confinement>) -> Option<String> {
     confinement.map(|c| c.killed_by.clone()).filter(|name| !name.is_empty())
+}
+
+/// The repositories that appeared. That none did is nothing to commit to.
+fn changes(
+    new: Option<&NewRepositories>,
+    sealer: &mut Sealer<'_>,
+) -> Result<Option<Commitment>, WriteError> {
+    let Some(NewRepositories { paths, gaps }) = new else { return Ok(None) };
+    if paths.is_empty() && gaps.is_empty() {
+        return Ok(None);
+    }
+    let value = Value::map([
+        ("gaps", Value::List(gaps.iter().map(|gap| Value::from(gap.as_str())).collect())),
+        ("repositories", Value::List(paths.iter().map(|path| Value::bytes(path)).collect())),
+    ]);
+    sealer.seal("changes", value).map(Some)
 }
 
 /// The plain digest stays inside the opening, because short outputs can be guessed.

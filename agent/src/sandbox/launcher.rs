@@ -217,7 +217,12 @@ fn receive(socket: &OwnedFd) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REPORT_FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut buffers = [IoSliceMut::new(&mut bytes)];
-    let got = recvmsg(socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = match recvmsg(socket, &mut buffers, &mut ancillary, flags) {
+        // An init that ends with something unread says so first; its last words come after that.
+        Err(Errno::CONNRESET) => recvmsg(socket, &mut buffers, &mut ancillary, flags)?,
+        got => got?,
+    };
     if got.bytes == 0 {
         return Ok(None);
     }

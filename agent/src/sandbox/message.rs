@@ -76,6 +76,9 @@ pub(super) struct Spec {
     /// A terminal of this size in place of the three streams.
     #[prost(message, optional, tag = "19")]
     pub(super) terminal: Option<Size>,
+    /// Directories below which new repositories are looked for when all is over; none lies in another.
+    #[prost(bytes = "vec", repeated, tag = "20")]
+    pub(super) look: Vec<Vec<u8>>,
 }
 
 /// Size of a terminal.
@@ -144,6 +147,20 @@ pub(super) struct Report {
     /// The agent's end of the terminal comes along.
     #[prost(bool, tag = "7")]
     pub(super) terminal: bool,
+    /// The directory of a repository that appeared. Empty: none did.
+    #[prost(bytes = "vec", tag = "8")]
+    pub(super) found: Vec<u8>,
+    /// The look for them is over.
+    #[prost(message, optional, tag = "9")]
+    pub(super) looked: Option<Looked>,
+}
+
+/// How the look for new repositories ended.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Looked {
+    /// Why there may be more than were told.
+    #[prost(string, repeated, tag = "1")]
+    pub(super) gaps: Vec<String>,
 }
 
 /// The stage of the set-up that failed.

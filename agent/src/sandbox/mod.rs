@@ -65,6 +65,8 @@ pub struct Remains {
     /// Its supervisor was killed from outside, and there is no namespace that ended with it: what is left must be
     /// looked for.
     pub unwatched: bool,
+    /// Repositories that appeared below what it could write; `None`: nobody looked.
+    pub repositories: Option<cortex_model::NewRepositories>,
 }
 
 /// What a tree has used, as far as it was seen.

@@ -145,6 +145,7 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
         read.extend(&view.roots);
     }
     let mut write = writable(view);
+    let look = if plan.work.is_some() { Vec::new() } else { outermost(&write) };
     let tmp = match &plan.tmp {
         TmpDir::Own(path) => {
             write.push(path);
@@ -176,7 +177,21 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
             let (rows, columns) = terminal.size();
             Size { rows: rows.into(), columns: columns.into() }
         }),
+        look: list(&look),
     }
+}
+
+/// Those of the paths that lie in no other.
+fn outermost<'a>(paths: &[&'a PathBuf]) -> Vec<&'a PathBuf> {
+    let mut all = paths.to_vec();
+    all.sort();
+    let mut outer: Vec<&PathBuf> = Vec::new();
+    for path in all {
+        if !outer.iter().any(|outer| path.starts_with(outer)) {
+            outer.push(path);
+        }
+    }
+    outer
 }
 
 fn order(work: &FileWork) -> Order {

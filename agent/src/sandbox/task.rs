@@ -10,7 +10,8 @@ use super::{Armed, End, Remains, Used, plan, probe, proxy};
 use crate::exec::limit;
 use cortex_agent_core::ProcessPlan;
 use cortex_agent_core::plan::{HostPort, Level, NetMode, TmpDir};
-use cortex_model::{Code, Fault, LimitUse};
+use cortex_model::limits::{REPOSITORIES_MAX, REPOSITORY_GAPS_MAX};
+use cortex_model::{Code, Fault, LimitUse, NewRepositories};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -123,6 +124,7 @@ impl Sandbox {
         }
         let hold = self.leftovers.hold(&process.view.protect);
         let feed = !process.stdin.is_empty();
+        let look = (!spec.look.is_empty()).then(NewRepositories::default);
         let running = self.launcher.launch(&spec, level == Level::Full, feed, doors);
         let tmp = match &process.tmp {
             TmpDir::Own(path) => Some(path.clone()),
@@ -141,7 +143,8 @@ impl Sandbox {
             serving: JoinSet::new(),
             tmp,
             terminal: None,
-            remains: Remains::default(),
+            looked: look.is_none(),
+            remains: Remains { repositories: look, ..Remains::default() },
         })
     }
 }
@@ -213,6 +216,8 @@ pub struct Task {
     tmp: Option<PathBuf>,
     /// Our end of its terminal, until it is taken.
     terminal: Option<OwnedFd>,
+    /// New repositories were looked for to the end, or need not be.
+    looked: bool,
     remains: Remains,
 }
 
@@ -271,12 +276,22 @@ impl Task {
     }
 
     fn hear(&mut self, report: Report, mut fds: Vec<OwnedFd>) -> Option<End> {
-        let Report { failed, exited, gone, made, listening, terminal, .. } = report;
+        let Report { failed, exited, gone, made, listening, terminal, found, looked, .. } = report;
         if terminal {
             self.terminal = fds.pop();
         }
         if let (Some(hold), false) = (&self.hold, made.is_empty()) {
             hold.made(PathBuf::from(OsString::from_vec(made)));
+        }
+        if let Some(repositories) = &mut self.remains.repositories {
+            if !found.is_empty() && repositories.paths.len() < REPOSITORIES_MAX {
+                repositories.paths.push(found);
+            }
+            if let Some(looked) = looked {
+                self.looked = true;
+                repositories.gaps = looked.gaps;
+                repositories.gaps.truncate(REPOSITORY_GAPS_MAX);
+            }
         }
         if listening && let Err(error) = self.network.serve(fds, &mut self.serving) {
             tracing::error!(%error, "a task's network cannot be served");
@@ -354,6 +369,10 @@ impl Task {
             let gone = timeout(LAST_PATIENCE, self.running.init_gone()).await;
             self.remains.survivors = u32::from(gone.is_err());
             self.remains.unwatched = self.level != Level::Full;
+        }
+        if let (false, Some(repositories)) = (self.looked, &mut self.remains.repositories) {
+            self.looked = true;
+            repositories.gaps.push("nobody looked to the end".to_owned());
         }
         self.serving.shutdown().await;
         if let Some(group) = &self.group {

@@ -6,6 +6,7 @@
 mod ends;
 mod files;
 mod kernel;
+mod left;
 mod levels;
 mod network;
 mod quotas;

@@ -270,6 +270,24 @@ pub(crate) async fn appears(path: &Path) {
     .await;
 }
 
+/// Waits until what is made in a directory is later, by the clock of its file system, than all that was made before.
+pub(crate) async fn ticked(dir: &Path) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (probe, late) = (dir.join("probe"), now + Duration::from_millis(30));
+    within("the clock of the file system", async {
+        loop {
+            std::fs::write(&probe, "x").unwrap();
+            let made = std::fs::metadata(&probe).unwrap().modified().unwrap();
+            if made.duration_since(std::time::UNIX_EPOCH).unwrap() > late {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    std::fs::remove_file(&probe).unwrap();
+}
+
 /// Waits until no process has this word in its command line.
 pub(crate) async fn gone(word: &str) {
     within("the end of its processes", async {

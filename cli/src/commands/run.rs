@@ -193,6 +193,7 @@ fn last_words(task: &pb::Task) -> Vec<String> {
     let mut notes = Vec::new();
     let output = task.outcome.as_ref().and_then(|o| o.output.as_ref());
     notes.extend(output.and_then(words::gap));
+    notes.extend(words::repositories(task.outcome.as_ref()));
     let lost = output.map_or(0, |o| o.lost_bytes);
     if lost > 0 {
         notes.push(format!(

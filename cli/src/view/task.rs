@@ -263,6 +263,15 @@ pub(crate) struct Outcome {
     pub(crate) journal_seq: u64,
     pub(crate) confinement: Option<Confinement>,
     pub(crate) locks: Vec<Lock>,
+    pub(crate) repositories: Option<NewRepositories>,
+}
+
+/// Repositories that appeared while it ran; `None`: nobody looked.
+#[derive(Debug, Serialize)]
+pub(crate) struct NewRepositories {
+    pub(crate) paths: Vec<Bytes>,
+    /// Why there may be more; empty: all were found.
+    pub(crate) gaps: Vec<String>,
 }
 
 /// How it was confined; `None`: no process ran, or an agent that did not say.
@@ -329,6 +338,10 @@ impl From<&pb::Outcome> for Outcome {
                     fence: Some(l.fence).filter(|_| !l.shared),
                 })
                 .collect(),
+            repositories: o.repositories.as_ref().map(|new| NewRepositories {
+                paths: new.paths.iter().cloned().map(Bytes).collect(),
+                gaps: new.gaps.clone(),
+            }),
         }
     }
 }

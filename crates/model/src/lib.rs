@@ -32,7 +32,7 @@ pub use file::{FileAction, FileOp};
 pub use ids::{AttemptKey, Incarnation, NodeId, TaskId, TaskKey, Workspace};
 pub use role::{Permission, Role};
 pub use task::{
-    Action, Actor, ActorKind, Confinement, Ending, HeldLock, LimitUse, Outcome, PathLock, RetryOn,
-    RetryPolicy, TaskSpec,
+    Action, Actor, ActorKind, Confinement, Ending, HeldLock, LimitUse, NewRepositories, Outcome,
+    PathLock, RetryOn, RetryPolicy, TaskSpec,
 };
 pub use time::{Tick, UnixMillis};

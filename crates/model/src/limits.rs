@@ -251,6 +251,16 @@ pub const FILE_LINE_MAX: usize = 16 * 1024;
 pub const FILE_DEPTH_MAX: usize = 256;
 /// Most locks that one task asks for.
 pub const LOCKS_MAX: usize = 16;
+/// Most repositories that an outcome names as new. More: that there are more is said.
+pub const REPOSITORIES_MAX: usize = 32;
+/// Bytes of their paths together. More: the same.
+pub const REPOSITORIES_BYTES_MAX: usize = 8 * 1024;
+/// Most reasons why there may be more of them.
+pub const REPOSITORY_GAPS_MAX: usize = 8;
+/// How long they are looked for when an attempt is over, milliseconds. Longer: the look is cut short, and that is said.
+pub const REPOSITORY_LOOK_MS: u64 = 500;
+/// Directories that wait to be looked into. More: the same.
+pub const REPOSITORY_WAITING_MAX: usize = 100_000;
 /// Pieces of an upload that are on their way at a time.
 pub const FILE_PIECES_AHEAD: usize = 8;
 /// Bytes of a download that one task gives.

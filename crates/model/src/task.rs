@@ -381,6 +381,17 @@ pub struct Outcome {
     pub confinement: Option<Confinement>,
     /// The locks of the task that were held.
     pub locks: Vec<HeldLock>,
+    /// Repositories that appeared while it ran; `None`: nobody looked.
+    pub repositories: Option<NewRepositories>,
+}
+
+/// Git repositories that were not there when an attempt began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewRepositories {
+    /// Their directories, raw bytes.
+    pub paths: Vec<Vec<u8>>,
+    /// Why there may be more, for people; empty: all were found.
+    pub gaps: Vec<String>,
 }
 
 /// What held a process, with all its descendants, and what they used.
@@ -425,6 +436,7 @@ impl Outcome {
             duration_us: 0,
             confinement: None,
             locks: Vec::new(),
+            repositories: None,
         }
     }
 }

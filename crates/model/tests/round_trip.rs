@@ -86,6 +86,10 @@ fn outcome(ending: Ending) -> Outcome {
             killed_by: "pids".into(),
         }),
         locks: vec![cortex_model::HeldLock { path: b"d".to_vec(), shared: false, fence: 7 }],
+        repositories: Some(cortex_model::NewRepositories {
+            paths: vec![b"/r\xff".to_vec()],
+            gaps: vec!["y".into()],
+        }),
     }
 }
 

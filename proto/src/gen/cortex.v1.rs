@@ -570,6 +570,21 @@ pub struct Outcome {
     /// The locks of the task that were held while it ran.
     #[prost(message, repeated, tag = "20")]
     pub locks: ::prost::alloc::vec::Vec<HeldLock>,
+    /// The repositories that appeared while it ran, below the directories in which it could write. Absent: nobody looked, because
+    /// there was no such directory, no sandbox, or an operation on files, which names what it makes itself.
+    #[prost(message, optional, tag = "21")]
+    pub repositories: ::core::option::Option<NewRepositories>,
+}
+/// Git repositories that were not there when an attempt began. Other tasks, and the owner, may have made them in the same time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewRepositories {
+    /// Directories that hold a ".git", or that are a repository without one. Raw bytes as the node's file system has them, absolute,
+    /// in the order in which they were found; at most 32, and 8 KiB together.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub paths: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Why there may be more, each a short phrase. Empty: all were found.
+    #[prost(string, repeated, tag = "2")]
+    pub gaps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A lock that an attempt held.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

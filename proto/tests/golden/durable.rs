@@ -26,6 +26,7 @@ pub(crate) fn examples() -> Vec<Example> {
         commit("commit-archived", 9, event::Kind::Archived(archived())),
         example("commit-of-several-events", resolved_and_released()),
         commit("commit-finished-confined", 5, event::Kind::Finished(confined())),
+        commit("commit-finished-repositories", 5, event::Kind::Finished(left_behind())),
         commit("commit-consent-asked", 3, event::Kind::ConsentAsked(consent_asked())),
         commit("commit-consent-answered", 4, event::Kind::ConsentAnswered(consent_answered())),
     ];
@@ -199,6 +200,15 @@ fn confined() -> Finished {
         killed_by: "memory".into(),
     };
     let outcome = Outcome { confinement: Some(confinement), ..outcome(exited()) };
+    Finished { attempt: 2, outcome: Some(outcome), at_ms: AT + 6 }
+}
+
+fn left_behind() -> Finished {
+    let repositories = NewRepositories {
+        paths: vec![b"/home/anna/projects/nested\xff".to_vec()],
+        gaps: vec!["the look was cut short after 500 ms".into()],
+    };
+    let outcome = Outcome { repositories: Some(repositories), ..outcome(exited()) };
     Finished { attempt: 2, outcome: Some(outcome), at_ms: AT + 6 }
 }
 

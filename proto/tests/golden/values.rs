@@ -105,6 +105,7 @@ pub(crate) fn outcome(kind: ending::Kind) -> Outcome {
         duration_us: 300_123,
         confinement: None,
         locks: Vec::new(),
+        repositories: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! tunnel, the policy, the kernel, the journal.
 
 mod ends;
+mod left;
 mod narrow;
 
 use crate::support::run::Ended;

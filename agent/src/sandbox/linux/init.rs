@@ -6,7 +6,8 @@ use super::filter::Filters;
 use super::server::send;
 use super::supervise::{Watch, supervise};
 use super::sys::{self, Forked};
-use super::{At, Failure, capabilities, command, limits, terminal, view};
+use super::{At, Failure, capabilities, command, limits, look, terminal, view};
+use crate::files::Before;
 use prost::Message;
 use rustix::fs::fstat;
 use rustix::process::{
@@ -42,6 +43,7 @@ struct Started {
     main: Pid,
     children: OwnedFd,
     terminal: Option<OwnedFd>,
+    before: Option<Before>,
 }
 
 /// Lives the life of an init and ends the process with it.
@@ -56,9 +58,10 @@ pub(super) fn init(
     let started =
         limits::enter(doors).and_then(|()| start(&spec, &status, streams, place, filters));
     match started {
-        Ok(Started { spec, main, children, terminal }) => {
+        Ok(Started { spec, main, children, terminal, before }) => {
             // Whoever listened may be gone; then this ends as well.
-            supervise(Watch { status, children, main, spec, place, terminal }).ok();
+            let watch = Watch { status, children, main, spec, place, terminal, before, filters };
+            supervise(watch).ok();
         }
         Err(failure) => {
             let report = Report { failed: Some(failure.into()), ..Report::default() };
@@ -102,6 +105,7 @@ fn start(
     let size = spec.terminal;
     let terminal = size.map(|size| terminal::open(size, status.as_fd())).transpose()?;
     let children = sys::watch_children().at("signals")?;
+    let before = look::before(&spec);
     let main = match sys::fork().at("fork")? {
         Forked::Child => {
             let own = command::Own { streams, terminal };
@@ -116,7 +120,7 @@ fn start(
         set_no_new_privs(true).at("no new privileges")?;
         capabilities::drop_all()?;
     }
-    Ok(Started { spec, main, children, terminal })
+    Ok(Started { spec, main, children, terminal, before })
 }
 
 /// The spec is a whole file: it was complete before the order was sent.

@@ -21,6 +21,7 @@ mod filter;
 mod init;
 mod landlock;
 mod limits;
+mod look;
 #[expect(unsafe_code, reason = "memory is given back by calls that no crate wraps")]
 pub(super) mod memory;
 mod meter;

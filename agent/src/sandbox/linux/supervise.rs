@@ -1,11 +1,14 @@
 //! Watches over a task until the last of its processes is gone: reaps, obeys the agent, holds limits. It reports an
-//! end only when the kernel has said that no process is left.
+//! end only when the kernel has said that no process is left, and then has somebody look at what was left behind.
 
 use super::super::message::{Ask, Exited, Gone, Report, Spec, Used};
+use super::filter::Filters;
 use super::init::Place;
+use super::look;
 use super::meter::{Act, Meter};
 use super::server::send;
 use super::{sys, tree};
+use crate::files::Before;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -19,7 +22,7 @@ const AGAIN: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an init watches.
-pub(super) struct Watch {
+pub(super) struct Watch<'a> {
     pub(super) status: OwnedFd,
     pub(super) children: OwnedFd,
     pub(super) main: Pid,
@@ -27,10 +30,13 @@ pub(super) struct Watch {
     pub(super) place: Place,
     /// Kept open: to the agent the end of a terminal is the end of its task.
     pub(super) terminal: Option<OwnedFd>,
+    /// What there was of repositories, if new ones are looked for.
+    pub(super) before: Option<Before>,
+    pub(super) filters: &'a Filters,
 }
 
-struct Life {
-    watch: Watch,
+struct Life<'a> {
+    watch: Watch<'a>,
     meter: Meter,
     main: Option<i32>,
     told: bool,
@@ -40,7 +46,7 @@ struct Life {
 }
 
 /// Watches until nothing is left.
-pub(super) fn supervise(watch: Watch) -> Result<(), Errno> {
+pub(super) fn supervise(watch: Watch<'_>) -> Result<(), Errno> {
     let meter = Meter::new(&watch.spec, Instant::now());
     let mut life = Life { watch, meter, main: None, told: false, killing: None, paused: false };
     loop {
@@ -63,7 +69,7 @@ pub(super) fn supervise(watch: Watch) -> Result<(), Errno> {
     }
 }
 
-impl Life {
+impl Life<'_> {
     /// Takes every child that has ended. True when there is none left at all.
     fn reap(&mut self) -> bool {
         loop {
@@ -94,12 +100,26 @@ impl Life {
 
     /// The last words.
     fn over(&mut self, survivors: u32) -> Result<(), Errno> {
+        if survivors == 0 {
+            self.look()?;
+        }
         let plain = !self.told && survivors == 0;
         if plain {
             return self.tell_exit(false);
         }
         let gone = Gone { survivors, used: self.used() };
         send(self.watch.status.as_fd(), &Report { gone: Some(gone), ..Report::default() }, &[])
+    }
+
+    /// Nothing of the task is left; what did it leave behind? How it ended is told before: it does not depend on that.
+    fn look(&mut self) -> Result<(), Errno> {
+        let Some(before) = self.watch.before.take() else { return Ok(()) };
+        if !self.told {
+            self.tell_exit(true)?;
+        }
+        drop(self.watch.terminal.take());
+        let Watch { spec, place, filters, status, children, .. } = &self.watch;
+        look::look(spec, &before, *place, filters, status, children)
     }
 
     fn tree(&self) -> std::collections::BTreeMap<i32, tree::Seen> {

@@ -81,10 +81,11 @@ fn event(e: &pb::Event) -> (&'static str, String) {
         Kind::Finished(f) => (
             "Finished",
             format!(
-                "attempt {} {}{}",
+                "attempt {} {}{}{}",
                 f.attempt,
                 words::ending(f.outcome.as_ref()),
-                size(f.outcome.as_ref())
+                size(f.outcome.as_ref()),
+                left(f.outcome.as_ref())
             ),
         ),
         Kind::OutcomeUnknown(u) => {
@@ -93,10 +94,11 @@ fn event(e: &pb::Event) -> (&'static str, String) {
         Kind::LateOutcome(l) => (
             "LateOutcome",
             format!(
-                "node {} reports that attempt {} {}; it changes nothing",
+                "node {} reports that attempt {} {}; it changes nothing{}",
                 l.node,
                 l.attempt,
-                words::ending(l.outcome.as_ref())
+                words::ending(l.outcome.as_ref()),
+                left(l.outcome.as_ref())
             ),
         ),
         Kind::Resolved(r) => (
@@ -148,6 +150,7 @@ fn released(r: &pb::AttemptReleased) -> String {
     let mut text = format!("attempt {}: {}", r.attempt, release_reason(r.reason).replace('_', " "));
     if r.outcome.is_some() {
         text.push_str(&format!(", {}", words::ending(r.outcome.as_ref())));
+        text.push_str(&left(r.outcome.as_ref()));
     }
     text.push_str(&because(&r.evidence));
     if r.retry_at_ms > r.at_ms {
@@ -159,6 +162,11 @@ fn released(r: &pb::AttemptReleased) -> String {
 fn size(outcome: Option<&pb::Outcome>) -> String {
     let Some(o) = outcome.and_then(|o| o.output.as_ref()) else { return String::new() };
     format!(", {} bytes of output", o.stdout_bytes.saturating_add(o.stderr_bytes))
+}
+
+/// What it left behind besides.
+fn left(outcome: Option<&pb::Outcome>) -> String {
+    words::repositories(outcome).iter().map(|line| format!("; {line}")).collect()
 }
 
 fn because(reason: &str) -> String {

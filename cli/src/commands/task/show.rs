@@ -146,6 +146,8 @@ fn end(t: &pb::Task) -> Vec<String> {
         if let Some(c) = &o.confinement {
             out.extend(confinement(c));
         }
+        let new = words::repositories(Some(o));
+        out.extend(new.into_iter().map(|line| format!("left     {line}")));
         if o.journal_seq > 0 {
             out.push(format!("journal  entry {} on node {}", o.journal_seq, t.node));
         }
@@ -219,6 +221,10 @@ mod tests {
                     killed_by: "memory".into(),
                     ..Default::default()
                 }),
+                repositories: Some(pb::NewRepositories {
+                    paths: vec![b"/tmp/new one".to_vec()],
+                    gaps: Vec::new(),
+                }),
                 ..Default::default()
             }),
             ..task()
@@ -239,6 +245,7 @@ mod tests {
                 "sandbox  full, network none",
                 "limit    memory: 65 of 64 (approx)",
                 "killed   it went over its limit of memory",
+                "left     a repository appeared: '/tmp/new one': look before you run git there",
                 "journal  entry 7 on node n1",
             ]
         );

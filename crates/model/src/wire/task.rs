@@ -252,6 +252,7 @@ pub fn outcome(p: pb::Outcome) -> Result<Outcome, Fault> {
         duration_us: p.duration_us,
         confinement: p.confinement.map(confinement).transpose()?,
         locks: super::lock::held(p.locks)?,
+        repositories: p.repositories.map(super::lock::repositories).transpose()?,
     })
 }
 
@@ -491,6 +492,7 @@ impl From<&Outcome> for pb::Outcome {
                 .iter()
                 .map(|l| pb::HeldLock { path: l.path.clone(), shared: l.shared, fence: l.fence })
                 .collect(),
+            repositories: o.repositories.as_ref().map(Into::into),
         }
     }
 }
