@@ -136,17 +136,13 @@ impl Walk<'_> {
             let (path, fd) = &opened[root];
             self.directory(root, path, fd, &below);
         }
-        let mut gap = |is: bool, text: String| {
-            if is {
-                self.look.gaps.push(text)
-            }
-        };
-        gap(self.late, format!("the look was cut short after {} ms", most.as_millis()));
-        let full =
-            self.look.found.len() >= REPOSITORIES_MAX || self.bytes >= REPOSITORIES_BYTES_MAX;
-        gap(full, "more are not named".to_owned());
-        gap(self.left_out, "there are too many directories".to_owned());
-        gap(self.unread > 0, format!("{} directories could not be looked into", self.unread));
+        let gaps = [
+            (self.late, format!("the look was cut short after {} ms", most.as_millis())),
+            (self.full(), "more are not named".to_owned()),
+            (self.left_out, "there are too many directories".to_owned()),
+            (self.unread > 0, format!("{} directories could not be looked into", self.unread)),
+        ];
+        self.look.gaps.extend(gaps.into_iter().filter(|(is, _)| *is).map(|(_, text)| text));
     }
 
     fn full(&self) -> bool {
@@ -184,9 +180,10 @@ impl Walk<'_> {
                 git = true;
                 continue;
             }
-            let kind = match entry.file_type() {
-                FileType::Unknown => dir.fd().map_or(FileType::Unknown, |dir| kind(dir, name)),
-                kind => kind,
+            let told = entry.file_type();
+            let kind = match told == FileType::Unknown {
+                true => dir.fd().map_or(told, |dir| kind(dir, name)),
+                false => told,
             };
             if kind == FileType::Directory {
                 self.wait(root, below.join(OsStr::from_bytes(name.to_bytes())));

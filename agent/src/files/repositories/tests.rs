@@ -43,7 +43,7 @@ impl Place {
 
     /// The names of what is new; everything was looked at.
     #[track_caller]
-    fn new(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         let look = self.look();
         assert_eq!(look.gaps, Vec::<String>::new());
         let root = self.dir.path().as_os_str().as_bytes();
@@ -74,7 +74,7 @@ fn repositories_that_came_are_found_in_every_form() {
     create_dir_all(place.at("half/refs")).unwrap();
     repository(&place.at(".git"));
     assert_eq!(
-        place.new(),
+        place.names(),
         ["", "/bare.git", "/deep/er/est", "/half", "/link", "/tree"].map(str::to_owned)
     );
 }
@@ -99,7 +99,7 @@ fn what_is_no_repository_and_what_was_there_is_not_named() {
     rename(place.at(".git/HEAD.lock"), place.at(".git/HEAD")).unwrap();
     // It is the same under its new name.
     rename(place.at("old"), place.at("moved")).unwrap();
-    assert_eq!(place.new(), Vec::<String>::new());
+    assert_eq!(place.names(), Vec::<String>::new());
 }
 
 #[test]
@@ -123,7 +123,21 @@ fn a_repository_that_is_put_together_of_old_parts_is_new() {
     repository(&place.at("e/.git"));
     create_dir(place.at("y")).unwrap();
     rename(place.at("tree"), place.at("y/.git")).unwrap();
-    assert_eq!(place.new(), ["/d", "/e", "/x", "/y"].map(str::to_owned));
+    assert_eq!(place.names(), ["/d", "/e", "/x", "/y"].map(str::to_owned));
+}
+
+#[test]
+fn a_repository_whose_times_were_set_back_is_new() {
+    use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, utimensat};
+    let place = Place::with(|_| {});
+    repository(&place.at("r/.git"));
+    let ago = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access, last_modification: ago };
+    for name in ["r", "r/.git", "r/.git/HEAD", "r/.git/objects", "r/.git/refs"] {
+        utimensat(CWD, place.at(name), &times, AtFlags::empty()).unwrap();
+    }
+    assert_eq!(place.names(), ["/r"].map(str::to_owned));
 }
 
 #[test]
@@ -133,7 +147,7 @@ fn a_clock_that_was_set_back_hides_nothing() {
     let hour = Duration::from_secs(3600);
     place.before.since.0 += hour;
     repository(&place.at("new/.git"));
-    assert_eq!(place.new(), ["/new"].map(str::to_owned));
+    assert_eq!(place.names(), ["/new"].map(str::to_owned));
 }
 
 #[test]
