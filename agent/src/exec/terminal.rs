@@ -57,10 +57,12 @@ impl Master {
             // A terminal that always has more, or takes no more, must not keep everybody else waiting.
             tokio::task::consume_budget().await;
             let mut ready = self.0.ready(interest).await?;
+            // A try that comes to nothing takes from the guard what it knows, so this is asked first.
+            let hung_up = ready.ready().is_read_closed() || ready.ready().is_write_closed();
             if let Ok(done) = ready.try_io(|fd| act(fd.get_ref())) {
                 return done;
             }
-            if ready.ready().is_read_closed() || ready.ready().is_write_closed() {
+            if hung_up {
                 drop(ready);
                 tokio::time::sleep(HUNG_UP).await;
             }
@@ -178,3 +180,6 @@ impl Keys {
         drop(self.events.send(Event::Typed { answer }).await);
     }
 }
+
+#[cfg(test)]
+mod tests;
