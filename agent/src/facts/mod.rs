@@ -12,6 +12,7 @@ use crate::sandbox::Sandbox;
 use cortex_agent_core::policy::{Facts, Machine, Policy};
 use cortex_model::Action;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Rounds of questions: names, then what patterns stand for, then where that leads.
 const ROUNDS: usize = 4;
@@ -42,30 +43,35 @@ pub(crate) fn machine(sandbox: Option<&Sandbox>) -> Machine {
     }
 }
 
+/// Where this program lies, as it was when this was asked first.
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_exe().unwrap_or_default());
+
 /// Answers what the policy asks about an action. Looks at the disk: not for a thread that must not wait.
 #[must_use]
 pub fn gather(policy: &Policy, action: &Action, scene: &Scene) -> Facts {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let passed = std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok().filter(|name| policy.passes(name))?;
-        Some((name, value.into_encoded_bytes()))
-    });
     let mut facts = Facts {
         cwd: cwd(policy, action),
-        env: passed.collect(),
-        home: Some(variable("HOME"))
-            .filter(|home| !home.is_empty())
-            .unwrap_or_else(|| "/".to_owned()),
         tmpdir: scene.tmpdir.to_string_lossy().into_owned(),
-        user: variable("USER"),
-        program: std::env::current_exe().unwrap_or_default(),
+        program: PROGRAM.clone(),
         agent: scene.mark.clone(),
         machine: scene.machine.clone(),
         ..Facts::default()
     };
     if let Action::Echo { .. } = action {
+        // It starts nothing that could have an environment.
         return facts;
     }
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let passed = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| policy.passes(name))?;
+        Some((name, value.into_encoded_bytes()))
+    });
+    facts.env = passed.collect();
+    facts.home = variable("HOME");
+    if facts.home.is_empty() {
+        facts.home = "/".to_owned();
+    }
+    facts.user = variable("USER");
     let search = policy.search();
     for _ in 0..ROUNDS {
         let needs = policy.needs(action, &facts);

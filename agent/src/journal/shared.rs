@@ -1,4 +1,5 @@
-//! What the journal's threads and their callers know together. Every lock is held for a moment and never across I/O.
+//! What the journal's threads and their callers know together. Every lock is held for a moment, and but for that of the snapshot never
+//! across I/O.
 
 use super::error::JournalError;
 use super::gate::Contradiction;
@@ -100,6 +101,20 @@ impl Upstream {
     }
 }
 
+/// The store as it was when it last took something over, kept for whoever asks until it does so again: to begin a transaction costs more
+/// than what is read in it.
+struct Snapshot {
+    read: ReadTransaction,
+    /// In use as long as something is read in it.
+    _database: Arc<Database>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -121,6 +136,7 @@ pub(crate) struct Shared {
     progress: Mutex<Progress>,
     moved: Condvar,
     database: Mutex<Option<Arc<Database>>>,
+    snapshot: Mutex<Option<Arc<Snapshot>>>,
     /// Records in the store, for whoever sends them on.
     stored: watch::Sender<u64>,
 }
@@ -153,6 +169,7 @@ impl Shared {
             progress: Mutex::new(progress),
             moved: Condvar::new(),
             database: Mutex::new(database.map(Arc::new)),
+            snapshot: Mutex::default(),
             stored: watch::Sender::new(head.size),
         }
     }
@@ -290,11 +307,20 @@ impl Shared {
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, JournalError> {
-        let database = lock(&self.database).clone();
+        read(&self.snapshot()?.read).map_err(JournalError::from)
+    }
+
+    /// Begun under the lock that forgets it: whoever finds nothing among the newest groups, which are let go of after that, then reads a
+    /// store that has them.
+    fn snapshot(&self) -> Result<Arc<Snapshot>, JournalError> {
+        let mut snapshot = lock(&self.snapshot);
+        if let Some(snapshot) = &*snapshot {
+            return Ok(snapshot.clone());
+        }
         let closed = || self.blocked().unwrap_or_else(JournalError::reopening);
-        let database = database.ok_or_else(closed)?;
-        let transaction = database.begin_read().map_err(redb::Error::from)?;
-        read(&transaction).map_err(JournalError::from)
+        let database = self.database().ok_or_else(closed)?;
+        let read = database.begin_read().map_err(redb::Error::from)?;
+        Ok(snapshot.insert(Arc::new(Snapshot { read, _database: database })).clone())
     }
 
     pub(crate) fn database(&self) -> Option<Arc<Database>> {
@@ -302,7 +328,9 @@ impl Shared {
     }
 
     pub(crate) fn set_database(&self, database: Option<Database>) {
+        // In this order, so that nobody reads in a store that is being closed.
         *lock(&self.database) = database.map(Arc::new);
+        *lock(&self.snapshot) = None;
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -311,6 +339,7 @@ impl Shared {
 
     /// The store holds all groups up to this one, and so many records.
     pub(crate) fn stored(&self, group: u64, size: u64, leaf: Leaf) {
+        *lock(&self.snapshot) = None;
         lock(&self.recent).retain(|_, recent| recent.group > group);
         let mut progress = lock(&self.progress);
         (progress.group, progress.size, progress.leaf) = (group, size, leaf);

@@ -375,3 +375,33 @@ async fn the_log_goes_on_through_many_ahead_files() {
         journal = open(dir.path()).0;
     }
 }
+
+#[tokio::test]
+async fn an_attempt_is_known_while_the_store_takes_it_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    let journal = Arc::new(journal);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Somebody asks all the time, so that the store is read as it was before each step.
+    let asking = std::thread::spawn({
+        let (journal, over) = (journal.clone(), over.clone());
+        move || {
+            let mut asked = 0_u64;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(journal.phase(&key("never")).unwrap(), Phase::Unknown);
+                asked += 1;
+            }
+            asked
+        }
+    });
+    for n in 0..200 {
+        let key = key(&format!("t{n}"));
+        let guard = journal.intent(draft(&format!("t{n}"))).await.unwrap();
+        // Now it stands in the store alone.
+        journal.flush().await.unwrap();
+        assert_eq!(journal.phase(&key).unwrap(), Phase::Known, "{n}");
+        journal.outcome(guard, exited()).await.unwrap();
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(asking.join().unwrap() > 200);
+}
