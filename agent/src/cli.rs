@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::consent::ConsentCommand;
 use crate::driver::Stop;
 use crate::local::Ask;
+use crate::out::out;
 use crate::owner::{self, Which};
 use crate::policy::{Init, PolicyCommand};
 use crate::{doctor, guard, identity, sandbox};
@@ -176,9 +177,9 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>, inside: &[&str]) -> Ex
         Command::Leave(args) => exit(ask(identity::leave_command(args))),
         Command::Status(args) => exit(identity::status_command(&args)),
         Command::Service(args) => exit(crate::service::run(args, inside)),
-        Command::Init(init) => exit(init.run(&mut std::io::stdout().lock())),
-        Command::Consent(consent) => exit(consent.run(&mut std::io::stdout().lock())),
-        Command::Policy(policy) => match policy.run(&mut std::io::stdout().lock()) {
+        Command::Init(init) => exit(init.run(&mut out())),
+        Command::Consent(consent) => exit(consent.run(&mut out())),
+        Command::Policy(policy) => match policy.run(&mut out()) {
             Ok(false) => ExitCode::FAILURE,
             done => exit(done.map(drop)),
         },

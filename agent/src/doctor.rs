@@ -55,7 +55,7 @@ pub fn try_inside(arguments: &[OsString]) -> std::process::ExitCode {
 /// # Errors
 /// Standard output is closed.
 pub fn print(report: &Report, json: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::out();
     if json {
         return writeln!(out, "{}", serde_json::to_string(report).map_err(std::io::Error::other)?);
     }

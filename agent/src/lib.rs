@@ -24,6 +24,7 @@ pub mod local;
 mod lock;
 mod locks;
 pub mod manifest;
+mod out;
 mod owner;
 pub mod policy;
 pub mod processes;

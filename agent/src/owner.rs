@@ -29,7 +29,7 @@ pub(crate) fn tell(which: &Which, what: &Ask) -> Result<(), Fault> {
 }
 
 fn print(answer: &Answer, json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = crate::out::out();
     match answer {
         // Each entry is an object of its own, as it is stored.
         Answer::History { entries } if json => {

@@ -31,19 +31,26 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
 
 /// Tells the person something on stderr; when nobody listens there, nothing is lost.
 pub(crate) fn note(text: &str) {
-    if RAW.load(Ordering::Relaxed) {
-        write!(std::io::stderr(), "\r\ncortex: {text}\r\n").ok();
-    } else {
-        writeln!(std::io::stderr(), "cortex: {text}").ok();
-    }
+    let raw = RAW.load(Ordering::Relaxed);
+    // A program may have left the cursor anywhere.
+    let begin = if raw { "\r\n" } else { "" };
+    let end = if raw || EXACT.load(Ordering::Relaxed) { "\r\n" } else { "\n" };
+    write!(std::io::stderr(), "{begin}cortex: {text}{end}").ok();
 }
 
-/// Our terminal ends no lines by itself.
+/// Our terminal is the task's.
 static RAW: AtomicBool = AtomicBool::new(false);
+/// Our terminal ends no lines by itself.
+static EXACT: AtomicBool = AtomicBool::new(false);
 
-/// Says whether our terminal is raw: then notes bring their own ends of lines.
+/// Says whether our terminal is raw: then notes stand on lines of their own.
 pub(crate) fn lines_are_raw(raw: bool) {
     RAW.store(raw, Ordering::Relaxed);
+}
+
+/// Says whether our terminal shows what it is given as it is: then notes bring their own ends of lines.
+pub(crate) fn lines_are_exact(exact: bool) {
+    EXACT.store(exact, Ordering::Relaxed);
 }
 
 /// Writes an error on stderr; when nobody listens there, nothing is lost.

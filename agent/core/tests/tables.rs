@@ -384,6 +384,8 @@ fn wish() -> impl Strategy<Value = String> {
         Just("rule = [{ id = \"x\", program = \"rm\", args = \"any\", effect = \"allow\" }]".to_owned()),
         Just("files = { read = \"allow\", write = \"allow\" }".to_owned()),
         Just("sandbox = { allow_none = true }".to_owned()),
+        Just("terminal = \"deny\"".to_owned()),
+        Just("terminal = \"allow\"".to_owned()),
         (0_u32..500, 0_u64..2_000, 0_u32..9).prop_map(|(cpu, wall, pids)| format!(
             "limits.task = {{ cpu = \"{cpu}%\", wall = \"{wall}ms\", pids = {pids}, memory = \"{pids}GiB\", output = \"{wall}B\" }}"
         )),

@@ -4,9 +4,10 @@ use super::report::{Report, State};
 use crate::sandbox::{End, Sandbox};
 use cortex_agent_core::ProcessPlan;
 use cortex_agent_core::plan::{Confine, Enforce, FsView, Level, Limits, NetMode, TmpDir};
+use cortex_model::task::Terminal;
 use cortex_model::{Code, Fault};
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::UdpSocket;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub(super) async fn run(
     place.judge(&said, report);
     processor(sandbox, program, &place, report).await?;
     kill(sandbox, program, &place, report).await?;
+    terminal(sandbox, program, &place, report).await?;
     let held = sandbox.exact_limits();
     for name in ["memory", "pids"] {
         let (state, how) = if held.contains(&name) {
@@ -219,6 +221,47 @@ async fn kill(
     Ok(())
 }
 
+/// Has a program sit at a terminal of its own.
+async fn terminal(
+    sandbox: &Sandbox,
+    program: &[OsString],
+    place: &Place,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    const NAME: &str = "terminals";
+    if !sandbox.armed().terminals {
+        let how = "not available: /dev/ptmx cannot be opened; tasks that ask for one are refused";
+        report.note(NAME, State::Unknown, how);
+        return Ok(());
+    }
+    let mut plan = place.plan(program, &["sit"]);
+    plan.terminal = Some(Terminal::default());
+    let mut task = sandbox.launch(&plan)?;
+    let reading = match timeout(PATIENCE, task.terminal()).await {
+        Ok(Ok(terminal)) => Some(tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
+            // Where nobody has the other end any more it ends with an error.
+            std::fs::File::from(terminal).read_to_end(&mut said).ok();
+            said
+        })),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    timeout(PATIENCE, task.ended()).await.ok();
+    task.clean_up().await;
+    let said = match reading {
+        Some(reading) => reading.await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let sat = said.starts_with(b"terminal worked");
+    let (state, how) = if sat {
+        (State::Enforced, "a program was given one of its own")
+    } else {
+        (State::NotEnforced, "a program was to be given one of its own, and was not")
+    };
+    report.note(NAME, state, how);
+    Ok(())
+}
+
 /// See [`super::try_inside`].
 pub(super) fn inside(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
@@ -230,6 +273,14 @@ pub(super) fn inside(arguments: &[OsString]) -> ExitCode {
             }
         }
         ["stay"] => std::thread::sleep(PATIENCE),
+        ["sit"] => {
+            let three = std::io::stdin().is_terminal()
+                && std::io::stdout().is_terminal()
+                && std::io::stderr().is_terminal();
+            let led = std::fs::File::open("/dev/tty").is_ok();
+            let word = if three && led { "worked" } else { "refused" };
+            writeln!(std::io::stdout(), "terminal {word}").ok();
+        }
         [file, socket, port, pid] => {
             let say = |name: &str, worked: bool| {
                 let word = if worked { "worked" } else { "refused" };

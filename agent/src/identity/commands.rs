@@ -190,7 +190,7 @@ fn describe(enrolled: &Enrolled, key: &str, running: Option<u32>) -> serde_json:
 }
 
 fn say(text: &str) -> Result<(), Fault> {
-    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    let written = crate::out::out().write_all(text.as_bytes());
     written.map_err(|err| Fault::new(Code::AgentUnable, format!("standard output: {err}")))
 }
 

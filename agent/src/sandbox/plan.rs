@@ -145,7 +145,7 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
         read.extend(&view.roots);
     }
     let mut write = writable(view);
-    let look = if plan.work.is_some() { Vec::new() } else { outermost(&write) };
+    let look = if plan.work.is_some() { Vec::new() } else { outermost(&write, &plan.tmp) };
     let tmp = match &plan.tmp {
         TmpDir::Own(path) => {
             write.push(path);
@@ -181,9 +181,10 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
     }
 }
 
-/// Those of the paths that lie in no other.
-fn outermost<'a>(paths: &[&'a PathBuf]) -> Vec<&'a PathBuf> {
-    let mut all = paths.to_vec();
+/// Those of the paths that stay when the task is over and lie in no other.
+fn outermost<'a>(paths: &[&'a PathBuf], tmp: &TmpDir) -> Vec<&'a PathBuf> {
+    let goes = |path: &Path| matches!(tmp, TmpDir::Own(tmp) if path.starts_with(tmp));
+    let mut all: Vec<&PathBuf> = paths.iter().copied().filter(|path| !goes(path)).collect();
     all.sort();
     let mut outer: Vec<&PathBuf> = Vec::new();
     for path in all {

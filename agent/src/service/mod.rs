@@ -231,7 +231,7 @@ fn write(path: &Path, unit: &str) -> Result<(), Fault> {
 }
 
 fn say(text: &str) -> Result<(), Fault> {
-    let written = io::stdout().lock().write_all(text.as_bytes());
+    let written = crate::out::out().write_all(text.as_bytes());
     written.map_err(|err| Fault::new(Code::AgentUnable, format!("standard output: {err}")))
 }
 

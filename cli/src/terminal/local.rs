@@ -56,7 +56,8 @@ pub(super) use system::{Local, Raw};
 mod system {
     use super::{CliError, Here, PIECE, Size, render};
     use rustix::termios::{
-        OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize, tcsetattr,
+        OptionalActions, OutputModes, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize,
+        tcsetattr,
     };
     use tokio::signal::unix::{Signal, SignalKind, signal};
     use tokio::sync::mpsc;
@@ -84,10 +85,34 @@ mod system {
         terminate: Signal,
         hangup: Signal,
         typed: Option<mpsc::Receiver<Vec<u8>>>,
+        _exact: Exact,
+    }
+
+    /// What is shown is shown as it is for as long as this lives: the task's own terminal has ended its lines already.
+    struct Exact {
+        before: Termios,
+    }
+
+    impl Exact {
+        fn new() -> Result<Exact, CliError> {
+            let before = tcgetattr(std::io::stdout()).map_err(failed)?;
+            let mut exact = before.clone();
+            exact.output_modes.remove(OutputModes::OPOST);
+            tcsetattr(std::io::stdout(), OptionalActions::Now, &exact).map_err(failed)?;
+            render::lines_are_exact(true);
+            Ok(Exact { before })
+        }
+    }
+
+    impl Drop for Exact {
+        fn drop(&mut self) {
+            tcsetattr(std::io::stdout(), OptionalActions::Now, &self.before).ok();
+            render::lines_are_exact(false);
+        }
     }
 
     impl Local {
-        /// From now on signals do not end this program by themselves.
+        /// From now on signals do not end this program by themselves, and lines end as the task ends them.
         ///
         /// # Errors
         /// `CX-1313` when there is no terminal here.
@@ -100,6 +125,7 @@ mod system {
                 terminate: on(SignalKind::terminate())?,
                 hangup: on(SignalKind::hangup())?,
                 typed: None,
+                _exact: Exact::new()?,
             })
         }
 

@@ -8,7 +8,10 @@ use serde_json::json;
 fn a_repository_that_a_task_makes_is_named_wherever_its_result_is_shown() {
     let owned = Owned::start(&[]);
     let server = &owned.server;
-    let make = owned.script("make.sh", "git init -q \"$(printf 'new\\033[2J')\"\n");
+    let make = owned.script(
+        "make.sh",
+        "git init -q \"$(printf 'new\\033[2J')\" && git init -q \"$TMPDIR/gone\"\n",
+    );
     let line = format!(r"a repository appeared: $'{}/new\u{{1b}}[2J'", text(&owned.root));
     let ran = server.run(&["bash", &make]).ok().complains(&[&line]);
     assert!(!ran.stderr.contains('\u{1b}'), "{}", ran.stderr);

@@ -5,6 +5,7 @@ use crate::support::server::kill_all;
 use crate::support::{text, wait};
 use serde_json::Value;
 use std::fs;
+use std::time::{Duration, Instant};
 
 impl Owned {
     fn node(&self) -> String {
@@ -142,4 +143,48 @@ fn what_would_widen_is_ignored_and_recorded_and_a_repository_says_nothing() {
     fs::write(&file, widening).unwrap();
     let refused = owned.server.cortex(&["node", "narrow", &node, "--file", file.to_str().unwrap()]);
     refused.with(125).complains(&["a server can only take away"]);
+}
+
+#[test]
+fn terminals_are_taken_away_and_given_back_while_programs_go_on_without() {
+    let owned = Owned::start(&[]);
+    owned.policy("terminal = \"allow\"");
+    let offers = |wanted: bool| {
+        wait::until("the node to say whether it has terminals", || {
+            let nodes = owned.server.nodes();
+            let able = nodes[0]["capabilities"].as_array()?;
+            (able.iter().any(|able| able["name"] == "terminal") == wanted).then_some(())
+        });
+    };
+    offers(true);
+    let held = owned.narrow("version = 1\nterminal = \"deny\"\n");
+    assert_eq!(held["applied"], serde_json::json!(["no terminals"]), "{held}");
+    offers(false);
+    let dir = text(&owned.server.data().join("agent"));
+    let explain =
+        ["__agent", "policy", "explain", "--data-dir", &dir, "--tty", "--", "cat", "/etc/hosts"];
+    let explained = owned.server.cortex(&explain).text();
+    assert!(explained.contains("a terminal: deny"), "{explained}");
+    owned.server.run(&["cat", "/etc/os-release"]).ok();
+    owned.narrow("version = 1\n");
+    offers(true);
+    let explained = owned.server.cortex(&explain).text();
+    assert!(explained.contains("a terminal: allow"), "{explained}");
+}
+
+#[test]
+fn a_node_that_is_connected_holds_at_once_to_what_a_server_takes_away() {
+    let owned = Owned::start(&[]);
+    // Each round by the clock; the best of them, because the machine may be busy with other things.
+    let mut best = Duration::MAX;
+    for round in 0..5 {
+        let deny = round % 2 == 0;
+        let sent = if deny { "version = 1\ndeny = [\"cat\"]\n" } else { "version = 1\n" };
+        let begun = Instant::now();
+        owned.narrow(sent);
+        best = best.min(begun.elapsed());
+        // It holds: not only was it said.
+        owned.server.run(&["cat", "/etc/os-release"]).with(if deny { 126 } else { 0 });
+    }
+    assert!(best < Duration::from_secs(2), "the quickest of five took {best:?}");
 }

@@ -1,5 +1,6 @@
 //! Programs with a terminal, and people who sit at it: `cortex run --tty` and `cortex task attach` in real terminals.
 
+mod leaving;
 mod owner;
 mod pty;
 

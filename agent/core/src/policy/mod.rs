@@ -303,7 +303,11 @@ impl Policy {
 pub fn decide(policy: &Policy, facts: &Facts, request: &Request<'_>) -> Decision {
     match request.action {
         Action::Echo { payload } if policy.allows_echo() => {
-            Decision::start("echo", Operation::Echo(payload.clone()), Vec::new(), request)
+            let request = match &policy.content {
+                Content::Legacy(_) => *request,
+                Content::Rules(rules) => limited(rules, facts, request),
+            };
+            Decision::start("echo", Operation::Echo(payload.clone()), Vec::new(), &request)
         }
         Action::Echo { .. } => {
             let trail = vec!["the policy has echo.allow = false".to_owned()];
@@ -327,6 +331,13 @@ pub fn decide(policy: &Policy, facts: &Facts, request: &Request<'_>) -> Decision
             Content::Rules(rules) => files::decide(rules, &policy.digest, facts, request, file),
         },
     }
+}
+
+/// What is started without a process has the limits that the policy gives to all.
+fn limited<'a>(rules: &Rules, facts: &Facts, request: &Request<'a>) -> Request<'a> {
+    let limits = assemble::limits(rules, facts, request);
+    let limits = rules.narrowing.limits(limits, facts.machine.cpus);
+    Request { timeout_ms: limits.wall_ms, output_limit: limits.output, ..*request }
 }
 
 #[cfg(test)]

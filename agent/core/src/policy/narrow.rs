@@ -31,6 +31,8 @@ pub struct Narrowing {
     pub ask: bool,
     /// Roots cannot be written to, by programs or otherwise.
     pub read_only: bool,
+    /// No program has a terminal.
+    pub no_terminal: bool,
     /// Processor time of a task.
     pub cpu: Option<Cpu>,
     /// Memory of a task, bytes.
@@ -96,6 +98,7 @@ impl Narrowing {
             (self.no_network, "network none"),
             (self.ask, "ask in place of allow"),
             (self.read_only, "roots read-only"),
+            (self.no_terminal, "no terminals"),
         ] {
             words.extend(set.then(|| word.to_owned()));
         }
@@ -124,8 +127,19 @@ impl Narrowing {
             process.net = NetMode::None;
         }
         process.view.read_only |= self.read_only;
-        let limits = &mut process.limits;
-        *limits = Limits {
+        process.limits = self.limits(process.limits, cpus);
+        if self.ask && sum.effect == Effect::Allow {
+            let why = "the server wants the owner to be asked".to_owned();
+            sum.trail.push(why.clone());
+            sum.why.push(why.clone());
+            let decider = sum.decider.clone();
+            sum.raise(Effect::Ask, Some(Fault::new(Code::ConsentNeeded, why)), &decider);
+        }
+    }
+
+    /// The smaller one of each limit counts.
+    pub(super) fn limits(&self, limits: Limits, cpus: u32) -> Limits {
+        Limits {
             cpu_percent: least(limits.cpu_percent, self.cpu.map(|cpu| percent(cpu, cpus))),
             memory: least(limits.memory, self.memory),
             pids: least(limits.pids, self.pids),
@@ -133,13 +147,6 @@ impl Narrowing {
             output: limits.output.min(self.output.unwrap_or(u64::MAX)),
             file_size: least(limits.file_size, self.file_size),
             enforce: limits.enforce,
-        };
-        if self.ask && sum.effect == Effect::Allow {
-            let why = "the server wants the owner to be asked".to_owned();
-            sum.trail.push(why.clone());
-            sum.why.push(why.clone());
-            let decider = sum.decider.clone();
-            sum.raise(Effect::Ask, Some(Fault::new(Code::ConsentNeeded, why)), &decider);
         }
     }
 }
@@ -159,6 +166,7 @@ impl Read {
             ("network", Value::String(word)) if word == "none" => n.no_network = true,
             ("effect", Value::String(word)) if word == "ask" => n.ask = true,
             ("fs", Value::String(word)) if word == "read-only" => n.read_only = true,
+            ("terminal", Value::String(word)) if word == "deny" => n.no_terminal = true,
             ("limits", Value::Table(tables)) => {
                 for (name, table) in tables {
                     match (name.as_str(), table) {
@@ -254,6 +262,10 @@ fn narrow_rules(rules: &mut Rules, narrowing: &Narrowing) {
     if narrowing.read_only {
         rules.files.write = Effect::Deny;
     }
+    if narrowing.no_terminal {
+        rules.terminal = Effect::Deny;
+        rules.rules.iter_mut().for_each(|rule| rule.terminal = None);
+    }
     rules.agent_limits.tasks = least(rules.agent_limits.tasks, narrowing.tasks);
     rules.narrowing = narrowing.clone();
     if narrowing.deny.is_empty() {
@@ -295,7 +307,7 @@ mod tests {
     #[test]
     fn what_would_give_more_is_left_out_and_named() {
         let text = "version = 1\nnetwork = \"full\"\nstrict = \"off\"\ndefault = \"ask\"\ndeny = [\"curl\", \"/bin/sh\", 7]\n\
-             fs = \"read-write\"\n[paths]\nroots = [\"/\"]\n[[rule]]\nid = \"x\"\n\
+             fs = \"read-write\"\nterminal = \"allow\"\n[paths]\nroots = [\"/\"]\n[[rule]]\nid = \"x\"\n\
              [limits.task]\npids = 0\nwall = \"1m\"\nenforce = \"x\"\n[limits.agent]\ntasks = 2\n[sandbox]\nallow_none = true\n";
         let Read { narrowing, ignored } = Narrowing::read(text).unwrap();
         let expected = Narrowing {
@@ -306,12 +318,12 @@ mod tests {
         };
         assert_eq!(narrowing, expected);
         for wish in [
-            "network", "strict", "default", "/bin/sh", "deny 7", "fs", "paths", "rule", "pids",
-            "enforce", "sandbox",
+            "network", "strict", "default", "/bin/sh", "deny 7", "fs", "terminal", "paths", "rule",
+            "pids", "enforce", "sandbox",
         ] {
             assert!(ignored.iter().any(|line| line.contains(wish)), "{wish}: {ignored:?}");
         }
-        assert_eq!(ignored.len(), 11, "{ignored:?}");
+        assert_eq!(ignored.len(), 12, "{ignored:?}");
         assert_eq!(narrowing.words(), ["deny curl", "wall at most 60000 ms", "tasks at most 2"]);
     }
 

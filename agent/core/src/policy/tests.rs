@@ -96,3 +96,25 @@ fn a_syntax_error_names_its_line() {
     let refused = compile("version = 1\nname = \"x\"\nwrong = 1\n").unwrap_err().to_string();
     assert!(refused.contains("line 3"), "{refused}");
 }
+
+#[test]
+fn an_echo_is_held_to_the_limits_that_policy_and_server_give_to_all() {
+    let text = "version = 1\nprograms.search = []\npaths = {}\nlimits.task = { wall = \"5s\", output = \"1KiB\" }\n";
+    let policy = compile(text).unwrap();
+    let task = cortex_model::TaskKey {
+        workspace: cortex_model::Workspace::default_workspace(),
+        task: cortex_model::TaskId::parse("t1").unwrap(),
+    };
+    let key = cortex_model::AttemptKey { task, attempt: 1 };
+    let action = Action::Echo { payload: vec![b'x'; 5_000] };
+    let limits = |policy: &Policy, timeout_ms, output_limit| {
+        let (key, action) = (&key, &action);
+        let request = Request { key, fence: 1, action, timeout_ms, output_limit, consent: None };
+        let plan = decide(policy, &Facts::default(), &request).plan.unwrap();
+        (plan.timeout_ms(), plan.output_limit())
+    };
+    assert_eq!(limits(&policy, 60_000, 1 << 20), (5_000, 1_024));
+    assert_eq!(limits(&policy, 1_000, 10), (1_000, 10), "a task may ask for less");
+    let less = Narrowing { wall_ms: Some(2_000), output: Some(100), ..Narrowing::default() };
+    assert_eq!(limits(&narrow(&policy, &less), 60_000, 1 << 20), (2_000, 100));
+}

@@ -20,6 +20,7 @@ use std::io::Read as _;
   network = \"none\"             # no task has a network
   effect = \"ask\"               # what the policy allows the node's owner is asked about
   fs = \"read-only\"             # roots cannot be written to
+  terminal = \"deny\"            # no program has a terminal
   [limits.task]                # cpu, memory, pids, wall, output, file_size
   wall = \"5m\"
   [limits.agent]
