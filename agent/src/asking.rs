@@ -49,7 +49,7 @@ impl Job {
         );
         let own_env = match &self.action {
             Action::Shell(shell) => shell.env.as_slice(),
-            Action::Echo { .. } | Action::File(_) => &[],
+            Action::Echo { .. } | Action::File(_) | Action::Browser(_) => &[],
         };
         let shown = consent::show(proposal, &classes, &self.key.to_string(), &who, own_env);
         let wait = self.policy.consent().and_then(|rules| rules.timeout_ms);

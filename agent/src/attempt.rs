@@ -200,7 +200,7 @@ impl Job {
         let gathered = match &self.action {
             // It touches nothing: there is nothing on the disk to look for.
             Action::Echo { .. } => Ok(gather(&self.policy, &self.action, &self.scene)),
-            Action::Shell(_) | Action::File(_) => {
+            Action::Shell(_) | Action::File(_) | Action::Browser(_) => {
                 let (policy, action, scene) =
                     (Arc::clone(&self.policy), self.action.clone(), self.scene.clone());
                 tokio::task::spawn_blocking(move || gather(&policy, &action, &scene)).await
@@ -263,7 +263,10 @@ impl Job {
             ..
         } = self;
         let timeout_ms = plan.timeout_ms();
-        let unenforced = sandbox.as_ref().map(|sandbox| sandbox.armed().gaps(level));
+        let unenforced = sandbox.as_ref().map(|sandbox| match plan.operation() {
+            Operation::Process(process) => sandbox.armed().gaps_of(level, process),
+            Operation::Echo(_) => sandbox.armed().gaps(level),
+        });
         let confined = record::Sandbox {
             level: level.word().to_owned(),
             unenforced: unenforced.unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! What this machine can enforce, tried out and told: `cortex-agent doctor`. Every line is the result of doing it, not
 //! of a version that should be able to. It changes nothing and needs no gateway.
 
+#[cfg(target_os = "linux")]
+mod browser;
 mod report;
 mod trial;
 
@@ -30,6 +32,8 @@ pub async fn examine(
     let sandbox = Sandbox::start(launcher).await.map_err(failed)?;
     let mut report = Report::of(&sandbox);
     trial::run(&sandbox, trial, &mut report).await?;
+    #[cfg(target_os = "linux")]
+    browser::run(&sandbox, &mut report).await;
     let unmet = policy.and_then(|(dir, file)| {
         let unmet = match policy::load(file, &policy::place(file, dir)) {
             Ok(policy) => policy.unmet(&facts::machine(Some(&sandbox))),

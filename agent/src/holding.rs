@@ -44,7 +44,8 @@ impl Job {
         let own = self.own_locks();
         let mut wants = own.clone();
         if let Operation::Process(process) = plan.operation() {
-            wants.extend(process.work.iter().flat_map(|work| locks_of(&work.action)));
+            let file = process.work.as_ref().and_then(|work| work.file());
+            wants.extend(file.into_iter().flat_map(|work| locks_of(&work.action)));
         }
         if wants.is_empty() {
             return Ok(Holds::Now);

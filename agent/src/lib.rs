@@ -4,6 +4,7 @@
 
 mod asking;
 mod attempt;
+pub mod browser;
 mod cli;
 pub mod clock;
 pub mod config;

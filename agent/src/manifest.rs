@@ -1,7 +1,8 @@
 //! What this machine is and can do, found out by looking: the system, its size, and well-known programs with
 //! their versions. Nothing a server sends has a part in it.
 
-use cortex_agent_core::policy::Machine;
+use cortex_agent_core::plan::Level;
+use cortex_agent_core::policy::{BROWSERS, Machine};
 use cortex_agent_core::{Policy, environment::SEARCH};
 use cortex_model::proto::{Capability, Error, Manifest};
 use cortex_model::{Code, Fault};
@@ -28,6 +29,9 @@ const PROBES: [(&str, &str, &str); 14] = [
     ("tar", "tar", "--version"),
 ];
 
+/// The capability of a machine that has what a browser is driven with.
+const CHROMIUM: &str = "chromium";
+
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,6 +45,14 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
             let version = version(&path, argument).await.unwrap_or_default();
             let path = path.to_string_lossy().into_owned();
             capabilities.push(Capability { name: name.to_owned(), version, path });
+        }
+    }
+    for program in BROWSERS {
+        if let Ok(found) = crate::facts::resolve_program(program.as_bytes()) {
+            let version = version(&found.path, "--version").await.unwrap_or_default();
+            let path = found.path.to_string_lossy().into_owned();
+            capabilities.push(Capability { name: CHROMIUM.to_owned(), version, path });
+            break;
         }
     }
     Manifest {
@@ -59,7 +71,8 @@ pub async fn probe(labels: &BTreeMap<String, String>) -> Manifest {
 }
 
 /// The manifest with the abilities that the policy leaves: `echo`, `shell` if any program may run, `files` if files may be
-/// read, `terminal` if a program may have one and the machine has one to give.
+/// read, `terminal` if a program may have one and the machine has one to give, `browser` if a page may be opened and there is a Chromium
+/// and the sandbox that it needs.
 #[must_use]
 pub fn under(probed: &Manifest, policy: Option<&Policy>, machine: &Machine) -> Manifest {
     let mut manifest = probed.clone();
@@ -76,6 +89,12 @@ pub fn under(probed: &Manifest, policy: Option<&Policy>, machine: &Machine) -> M
     let terminals = machine.features.contains_key("terminal");
     if terminals && policy.is_some_and(Policy::allows_terminals) {
         manifest.capabilities.push(able("terminal"));
+    }
+    let chromium = probed.capabilities.iter().find(|able| able.name == CHROMIUM);
+    if let Some(chromium) = chromium
+        .filter(|_| machine.level == Level::Full && policy.is_some_and(Policy::allows_browser))
+    {
+        manifest.capabilities.push(Capability { name: "browser".to_owned(), ..chromium.clone() });
     }
     manifest.capabilities.sort_by(|a, b| a.name.cmp(&b.name));
     manifest

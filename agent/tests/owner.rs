@@ -125,8 +125,17 @@ async fn doctor_tries_everything_and_says_what_holds() {
         let check = checks.iter().find(|check| check["name"] == name);
         check.unwrap_or_else(|| panic!("no check {name}: {report}"))["state"].clone()
     };
-    let exact =
-        ["files", "sockets", "network", "processes", "namespaces", "end", "terminals", "domains"];
+    let exact = [
+        "files",
+        "sockets",
+        "network",
+        "processes",
+        "namespaces",
+        "end",
+        "terminals",
+        "domains",
+        "browser",
+    ];
     for name in exact {
         assert_eq!(state(name), "enforced", "{name}: {report}");
     }

@@ -2,9 +2,8 @@
 //! here is meant to be parsed.
 
 use crate::duration;
-use cortex_model::FileAction;
-use cortex_model::proto as pb;
 use cortex_model::text::{hides, visible};
+use cortex_model::{FileAction, proto as pb, wire};
 use pb::ending::Kind;
 
 /// A time in UTC with milliseconds; "-" for never.
@@ -48,6 +47,10 @@ pub(crate) fn action(spec: Option<&pb::TaskSpec>) -> String {
                 None => "unknown",
             };
             format!("fs {name} {}", quote(&f.path))
+        }
+        Some(pb::action::Kind::Browser(b)) => {
+            let name = wire::browser::action(b.clone()).map_or("unknown", |action| action.name());
+            format!("browser {name} {}", quote(b.url.as_bytes()))
         }
         None => "an action that this version does not know".to_owned(),
     }

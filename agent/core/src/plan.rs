@@ -8,7 +8,7 @@ use crate::policy::Secret;
 pub use confine::{Confine, Enforce, FsView, HostPort, Level, Limits, NetMode, TmpDir};
 use cortex_model::task::Terminal;
 use std::path::PathBuf;
-pub use work::FileWork;
+pub use work::{BrowserWork, FileWork, Work};
 
 /// Something that the owner's policy allows, ready to be journalled and started.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ pub struct ProcessPlan {
     pub tmp: TmpDir,
     /// Values among the variables that must not be in any output.
     pub secrets: Vec<Secret>,
-    /// What is done with files in place of running a program.
-    pub work: Option<Box<FileWork>>,
+    /// What the agent's own code does inside in place of running the program.
+    pub work: Option<Box<Work>>,
 }
 
 /// Which file a path meant when it was looked at.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Where a table stands in the schema, and a policy that has a key there that nobody knows.
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 14] = [
     ("", "nobody_knows = 1"),
     ("/properties/programs", "programs = { nobody_knows = 1 }"),
     ("/properties/env", "env = { nobody_knows = 1 }"),
@@ -21,6 +21,7 @@ const TABLES: [(&str, &str); 13] = [
     ("/properties/sandbox", "sandbox = { nobody_knows = 1 }"),
     ("/properties/paths", "paths = { nobody_knows = 1 }"),
     ("/properties/files", "files = { nobody_knows = 1 }"),
+    ("/properties/browser", "browser = { nobody_knows = 1 }"),
     ("/properties/rule/items", "rule = [{ nobody_knows = 1 }]"),
     ("/properties/rule/items/properties/examples", "rule = [{ examples = { nobody_knows = 1 } }]"),
 ];

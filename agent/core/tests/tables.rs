@@ -5,12 +5,15 @@
 )]
 
 mod machine;
+#[path = "tables/pages.rs"]
+mod pages;
 
 use cortex_agent_core::plan::{Level, NetMode, Operation, ProcessPlan};
 use cortex_agent_core::policy::{Decision, Narrowing, Policy, Request, decide, narrow};
+use cortex_model::browser;
 use cortex_model::task::{ShellAction, Terminal};
 use cortex_model::{
-    Action, AttemptKey, FileAction, FileOp, TaskId, TaskKey, Workspace, proto as pb,
+    Action, AttemptKey, BrowserAction, FileAction, FileOp, TaskId, TaskKey, Workspace, proto as pb,
 };
 use machine::World;
 use proptest::prelude::*;
@@ -98,7 +101,20 @@ fn file(text: &str) -> Option<Action> {
     Some(Action::File(Box::new(FileAction { path, op })))
 }
 
+/// `browser.RESULT URL [STEP]...`.
+fn browser(text: &str) -> Option<Action> {
+    let words = words(text);
+    let result = browser::result_of(words.first()?.strip_prefix("browser.")?).unwrap();
+    let steps = words.iter().skip(2).map(|step| browser::parse_step(step).unwrap());
+    let (url, steps) = (words[1].clone(), steps.collect());
+    let action = BrowserAction { url, steps, result, window: (0, 0), step_timeout_ms: 0 };
+    Some(Action::Browser(Box::new(action)))
+}
+
 fn request(text: &str) -> (Action, String) {
+    if let Some(browser) = browser(text) {
+        return (browser, String::new());
+    }
     if let Some(file) = file(text) {
         return (file, String::new());
     }
@@ -368,7 +384,8 @@ fn within(narrowed: &ProcessPlan, own: &ProcessPlan) -> bool {
 
 /// A line of what a server might send, hostile ones among them.
 fn wish() -> impl Strategy<Value = String> {
-    let programs = "git|cargo|rm|sh|bash|ls|cat|env|curl|npm|echo|[*]|/bin/sh|mv|python3";
+    let programs =
+        "browser|chromium|git|cargo|rm|sh|bash|ls|cat|env|curl|npm|echo|[*]|/bin/sh|mv|python3";
     prop_oneof![
         proptest::collection::vec(programs, 0..4).prop_map(|names| format!("deny = {names:?}")),
         Just("network = \"none\"".to_owned()),
@@ -386,6 +403,7 @@ fn wish() -> impl Strategy<Value = String> {
         Just("sandbox = { allow_none = true }".to_owned()),
         Just("terminal = \"deny\"".to_owned()),
         Just("terminal = \"allow\"".to_owned()),
+        Just("browser = { effect = \"allow\", net = \"deps\", origins = [\"https://evil.example\"] }".to_owned()),
         (0_u32..500, 0_u64..2_000, 0_u32..9).prop_map(|(cpu, wall, pids)| format!(
             "limits.task = {{ cpu = \"{cpu}%\", wall = \"{wall}ms\", pids = {pids}, memory = \"{pids}GiB\", output = \"{wall}B\" }}"
         )),
@@ -397,7 +415,7 @@ proptest! {
     #[test]
     fn a_server_only_ever_takes_away(
         wishes in proptest::collection::vec(wish(), 0..5),
-        table in 0_usize..6,
+        table in 0_usize..7,
         line in any::<prop::sample::Index>(),
         level in 0_u8..3,
         root in any::<bool>(),
@@ -405,7 +423,7 @@ proptest! {
         let mut world = World::new();
         world.level = [Level::Full, Level::Landlock, Level::None][level as usize];
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
-        let names = ["git.txt", "scripts.txt", "opaque.txt", "programs.txt", "paths.txt", "files.txt"];
+        let names = ["git.txt", "scripts.txt", "opaque.txt", "programs.txt", "paths.txt", "files.txt", "browser.txt"];
         let lines = std::fs::read_to_string(folder.join(names[table])).unwrap();
         let lines: Vec<&str> = lines.lines().filter(|line| line.contains(" | ")).collect();
         let (_, text) = line.get(&lines).split_once(" | ").unwrap();

@@ -170,7 +170,8 @@ fn confinement(
     measured: &Measured,
 ) -> Confinement {
     let level = level(sandbox, process).unwrap_or(Level::None);
-    let not_enforced = sandbox.map(|sandbox| sandbox.armed().gaps(level)).unwrap_or_default();
+    let not_enforced =
+        sandbox.map(|sandbox| sandbox.armed().gaps_of(level, process)).unwrap_or_default();
     let mut limits = vec![
         limit("wall", measured.timeout_ms, ms(measured.duration), "hard"),
         limit("output", process.limits.output, measured.output, "hard"),

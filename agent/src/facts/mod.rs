@@ -116,7 +116,7 @@ fn cwd(policy: &Policy, action: &Action) -> Option<Result<PathBuf, String>> {
     let named = match action {
         Action::Shell(shell) if !shell.cwd.is_empty() => Some(PathBuf::from(&shell.cwd)),
         Action::Shell(_) | Action::File(_) => policy.roots().first().cloned(),
-        Action::Echo { .. } => None,
+        Action::Echo { .. } | Action::Browser(_) => None,
     }?;
     let shown = named.display();
     Some(match std::fs::canonicalize(&named) {

@@ -4,10 +4,11 @@
 use super::group::WriteError;
 use super::salt::Salts;
 use cortex_agent_core::ExecPlan;
-use cortex_agent_core::plan::{Operation, ProcessPlan};
+use cortex_agent_core::plan::{Operation, ProcessPlan, Work};
 use cortex_agent_core::recovery::Found;
 use cortex_audit::record::{self, Decimal, Record, Status};
 use cortex_audit::{Commitment, Leaf, Opening, SignedNote, Value};
+use cortex_model::browser::step_words;
 use cortex_model::task::{OutputSummary, WireError};
 use cortex_model::{
     Action, Actor, ActorKind, AttemptKey, Confinement, Ending, FileAction, FileOp, NewRepositories,
@@ -111,8 +112,9 @@ impl IntentDraft {
             Operation::Echo(_) => ("echo".to_owned(), None, None),
             Operation::Process(process) => {
                 let exec = exec(process, self.confined.clone(), &self.plan, sealer)?;
-                let target = match &process.work {
-                    Some(work) => Some(target(&work.action, sealer)?),
+                let target = match process.work.as_deref() {
+                    Some(Work::File(work)) => Some(target(&work.action, sealer)?),
+                    Some(Work::Browser(work)) => Some(address(&work.action.url, sealer)?),
                     None => None,
                 };
                 (op(process), Some(exec), target)
@@ -140,10 +142,16 @@ impl IntentDraft {
 
 fn op(process: &ProcessPlan) -> String {
     match &process.work {
-        Some(work) => format!("file.{}", work.action.name()),
+        Some(work) => work.op(),
         None if process.terminal.is_some() => "process.terminal".to_owned(),
         None => "process.exec".to_owned(),
     }
+}
+
+/// Where a browser begins. What it does there stands in the arguments.
+fn address(url: &str, sealer: &mut Sealer<'_>) -> Result<record::Target, WriteError> {
+    let path = sealer.seal("path", Value::bytes(url.as_bytes()))?;
+    Ok(record::Target { path, to: None, content: None, bytes: None, mode: None })
 }
 
 /// What an operation on files is applied to, and what it brings.
@@ -244,6 +252,12 @@ impl RefusalDraft {
             Action::File(file) => {
                 let words = [format!("fs.{}", file.name()).into_bytes(), file.path.clone()];
                 (format!("file.{}", file.name()), Some(sealer.list("argv", &words)?))
+            }
+            Action::Browser(browser) => {
+                let op = format!("browser.{}", browser.name());
+                let mut words = vec![op.clone().into_bytes(), browser.url.clone().into_bytes()];
+                words.extend(browser.steps.iter().map(|step| step_words(step).into_bytes()));
+                (op, Some(sealer.list("argv", &words)?))
             }
         };
         let refusal = record::Refusal {

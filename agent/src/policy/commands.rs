@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 use cortex_agent_core::policy::{Machine, Policy};
 use cortex_agent_core::{Decision, Request, decide};
 use cortex_model::task::{ShellAction, Terminal};
-use cortex_model::{Action, AttemptKey, Code, Fault, TaskId, TaskKey, Workspace};
+use cortex_model::{
+    Action, AttemptKey, BrowserAction, Code, Fault, TaskId, TaskKey, Workspace, browser, wire,
+};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::Write;
@@ -50,6 +52,10 @@ enum What {
         /// With a terminal.
         #[arg(long)]
         tty: bool,
+        /// The words that follow are a page in place of a command: what is wanted of it (text, html, links, screenshot, pdf,
+        /// download), its address, and steps as 'cortex browser --step' takes them.
+        #[arg(long, conflicts_with_all = ["script", "tty", "env"])]
+        browser: bool,
         /// A variable that the task sets; may be given more than once.
         #[arg(long = "env", value_name = "NAME=VALUE")]
         env: Vec<String>,
@@ -125,35 +131,18 @@ impl PolicyCommand {
                 }
                 Ok(true)
             }
-            What::Explain { place, cwd, script, tty, env, command } => {
+            What::Explain { place, cwd, script, tty, browser, env, command } => {
                 let (_, dir, policy) = place.load()?;
                 let policy = place.held(&dir)?.narrow(policy);
-                let action = action(command, script, (cwd, tty), env)?;
+                let action = match browser {
+                    true => page(&command)?,
+                    false => action(command, script, (cwd, tty), env)?,
+                };
                 let decision = ask(&policy, &action, dir);
                 explain(out, &decision, place.json).map_err(said)?;
                 Ok(decision.plan.is_some())
             }
-            What::Test { file: path, json } => {
-                let place = file::place(&path, &PathBuf::from("/nonexistent"));
-                let text = std::fs::read_to_string(&path).map_err(|err| {
-                    Fault::new(Code::PolicyUnusable, format!("{}: {err}", path.display()))
-                })?;
-                let policy = file::compile(&path, &text, &place).map_err(|err| err.to_fault())?;
-                let count = text.matches("examples.").count();
-                if json {
-                    writeln!(out, "{}", json!({"ok": true, "rules": policy.rule_count()}))
-                        .map_err(said)?;
-                } else {
-                    let rules = policy.rule_count();
-                    writeln!(
-                        out,
-                        "{}: {rules} rules, every example comes out as it says ({count} lists)",
-                        path.display()
-                    )
-                    .map_err(said)?;
-                }
-                Ok(true)
-            }
+            What::Test { file, json } => test(out, &file, json),
             What::Show { place, expanded } => {
                 let (path, dir, policy) = place.load()?;
                 let text = file::read(&path).map_err(|err| err.to_fault())?;
@@ -177,6 +166,40 @@ impl PolicyCommand {
             }
         }
     }
+}
+
+/// Runs the examples that stand in a policy file.
+fn test(out: &mut impl Write, path: &Path, json: bool) -> Result<bool, Fault> {
+    let said = |err: std::io::Error| Fault::new(Code::AgentUnable, err.to_string());
+    let place = file::place(path, &PathBuf::from("/nonexistent"));
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| Fault::new(Code::PolicyUnusable, format!("{}: {err}", path.display())))?;
+    let policy = file::compile(path, &text, &place).map_err(|err| err.to_fault())?;
+    let count = text.matches("examples.").count();
+    if json {
+        writeln!(out, "{}", json!({"ok": true, "rules": policy.rule_count()})).map_err(said)?;
+    } else {
+        let rules = policy.rule_count();
+        writeln!(
+            out,
+            "{}: {rules} rules, every example comes out as it says ({count} lists)",
+            path.display()
+        )
+        .map_err(said)?;
+    }
+    Ok(true)
+}
+
+/// A page, from the words for it.
+fn page(words: &[OsString]) -> Result<Action, Fault> {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let wrong = || Fault::new(Code::Usage, "--browser takes RESULT URL [STEP]...");
+    let result = words.first().and_then(|word| browser::result_of(word)).ok_or_else(wrong)?;
+    let url = words.get(1).ok_or_else(wrong)?.clone().into_owned();
+    let steps = words.iter().skip(2).map(|step| browser::parse_step(step));
+    let steps = steps.collect::<Result<_, _>>()?;
+    let action = BrowserAction { url, steps, result, window: (0, 0), step_timeout_ms: 0 };
+    wire::browser::action((&action).into()).map(|action| Action::Browser(Box::new(action)))
 }
 
 fn action(

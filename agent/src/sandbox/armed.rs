@@ -1,5 +1,7 @@
 //! What this machine can enforce, found out by trying.
 
+use crate::browser;
+use cortex_agent_core::ProcessPlan;
 use cortex_agent_core::plan::Level;
 use std::collections::BTreeMap;
 
@@ -40,6 +42,15 @@ impl Armed {
         }
         features.extend(there.iter().map(|name| ((*name).to_owned(), 0)));
         features
+    }
+
+    /// What is not enforced for a plan that runs at a level.
+    pub(crate) fn gaps_of(&self, level: Level, plan: &ProcessPlan) -> Vec<String> {
+        let mut gaps = self.gaps(level);
+        if plan.work.as_deref().is_some_and(|work| work.browser().is_some()) {
+            gaps.extend(browser::gap().map(str::to_owned));
+        }
+        gaps
     }
 
     /// What is not enforced at a level, each a short phrase for people.

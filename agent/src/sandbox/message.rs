@@ -73,6 +73,9 @@ pub(super) struct Spec {
     /// What is done with files in place of executing a program.
     #[prost(message, optional, tag = "18")]
     pub(super) work: Option<crate::files::Order>,
+    /// The browser that is driven in place of executing a program, which is the program.
+    #[prost(message, optional, tag = "25")]
+    pub(super) browser: Option<crate::browser::Order>,
     /// A terminal of this size in place of the three streams.
     #[prost(message, optional, tag = "19")]
     pub(super) terminal: Option<Size>,

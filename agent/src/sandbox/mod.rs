@@ -35,6 +35,8 @@ pub use armed::Armed;
 #[cfg(not(target_os = "linux"))]
 pub use other::{Sandbox, Task};
 #[cfg(target_os = "linux")]
+pub(crate) use plan::PROXY_PORT;
+#[cfg(target_os = "linux")]
 pub use task::{Sandbox, Task};
 
 use std::process::ExitCode;

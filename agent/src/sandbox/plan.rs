@@ -4,15 +4,18 @@
 use super::armed::Armed;
 use super::groups::Held;
 use super::message::{Armour, SameFile, Size, Spec};
+use crate::browser;
 use crate::files::Order;
 use cortex_agent_core::ProcessPlan;
-use cortex_agent_core::plan::{Confine, Enforce, FileWork, FsView, Level, NetMode, TmpDir};
+use cortex_agent_core::plan::{
+    BrowserWork, Confine, Enforce, FileWork, FsView, Level, NetMode, TmpDir,
+};
 use cortex_model::{Code, Fault};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Port on which a task finds the agent's proxy.
-pub(super) const PROXY_PORT: u16 = 3128;
+pub(crate) const PROXY_PORT: u16 = 3128;
 
 /// The level at which a plan can run on a machine.
 ///
@@ -172,7 +175,8 @@ pub(super) fn spec(plan: &ProcessPlan, level: Level) -> Spec {
         pids: plan.limits.pids.unwrap_or(0),
         file_size: plan.limits.file_size.unwrap_or(0),
         tmp,
-        work: plan.work.as_deref().map(order),
+        work: plan.work.as_deref().and_then(|work| work.file()).map(order),
+        browser: plan.work.as_deref().and_then(|work| work.browser()).map(page),
         terminal: plan.terminal.as_ref().map(|terminal| {
             let (rows, columns) = terminal.size();
             Size { rows: rows.into(), columns: columns.into() }
@@ -193,6 +197,20 @@ fn outermost<'a>(paths: &[&'a PathBuf], tmp: &TmpDir) -> Vec<&'a PathBuf> {
         }
     }
     outer
+}
+
+fn page(work: &BrowserWork) -> browser::Order {
+    let value = |(step, secret): &(usize, cortex_agent_core::policy::Secret)| browser::Value {
+        step: *step as u64,
+        value: secret.0.clone(),
+    };
+    browser::Order {
+        action: Some((&work.action).into()),
+        origins: work.origins.iter().map(ToString::to_string).collect(),
+        secrets: work.secrets.iter().map(value).collect(),
+        token: String::new(),
+        own_sandbox: browser::own_sandbox(),
+    }
 }
 
 fn order(work: &FileWork) -> Order {

@@ -120,7 +120,11 @@ impl Sandbox {
         }
         let network = Network::new(&process.net);
         if let Network::Domains(_, token) = &network {
-            spec.env.extend(plan::proxy_variables(token));
+            match &mut spec.browser {
+                // The driver alone is told; the browser's processes need not know.
+                Some(order) => order.token.clone_from(token),
+                None => spec.env.extend(plan::proxy_variables(token)),
+            }
         }
         let hold = self.leftovers.hold(&process.view.protect);
         let feed = !process.stdin.is_empty();

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something else comes than it waits for")]
 
+mod browser;
 mod ends;
 mod files;
 mod kernel;
@@ -13,5 +14,7 @@ mod quotas;
 #[path = "../support/sandbox.rs"]
 mod support;
 mod terminal;
+#[path = "../support/web.rs"]
+mod web;
 mod work;
 mod work_attacks;

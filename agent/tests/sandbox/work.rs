@@ -3,7 +3,7 @@
 use crate::support::*;
 use cortex_agent::files::{Bytes, Done, Entry, Kind, Last, Line, Stat};
 use cortex_agent_core::ProcessPlan;
-use cortex_agent_core::plan::FileWork;
+use cortex_agent_core::plan::{FileWork, Work};
 use cortex_model::{FileAction, FileOp, proto as pb};
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub(crate) fn plan(room: &Room, path: &Path, op: FileOp) -> ProcessPlan {
     let action = FileAction { path: path.as_os_str().as_encoded_bytes().to_vec(), op };
     let mut plan = room.plan(&["true"]);
     plan.view.read_only = !action.changes();
-    plan.work = Some(Box::new(FileWork { action, place: room.root.clone(), to_place: None }));
+    let work = FileWork { action, place: room.root.clone(), to_place: None };
+    plan.work = Some(Box::new(Work::File(work)));
     plan
 }
 
@@ -129,7 +130,8 @@ async fn a_file_is_written_read_edited_moved_and_removed() {
                 &at("a.txt"),
                 FileOp::Move(pb::FileMove { to, replace, ..Default::default() }),
             );
-            plan.work.as_mut().unwrap().to_place = Some(room.root.clone());
+            let Some(Work::File(work)) = plan.work.as_deref_mut() else { unreachable!() };
+            work.to_place = Some(room.root.clone());
             plan
         };
         on(&room, "b.txt", write("b")).await.done();

@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use crate::work::{on, plan, read, sha256, work, write};
-use cortex_agent_core::plan::FileWork;
+use cortex_agent_core::plan::{FileWork, Work};
 use cortex_model::{FileAction, FileOp, proto as pb};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -24,7 +24,8 @@ fn rename(room: &Room, from: &Path, to: &Path) -> cortex_agent_core::ProcessPlan
             path.parent().unwrap().to_owned()
         }
     };
-    plan.work.as_mut().unwrap().to_place = Some(place(to));
+    let Some(Work::File(work)) = plan.work.as_deref_mut() else { unreachable!() };
+    work.to_place = Some(place(to));
     plan
 }
 
@@ -100,7 +101,8 @@ async fn dots_absolute_paths_and_magic_links_do_not_leave_the_place() {
         for path in [magic.as_str(), "/proc/self/cwd/etc/passwd", "/proc/self/exe"] {
             let action = FileAction { path: path.as_bytes().to_vec(), op: read() };
             let mut plan = room.plan(&["true"]);
-            plan.work = Some(Box::new(FileWork { action, place: "/proc".into(), to_place: None }));
+            let file = FileWork { action, place: "/proc".into(), to_place: None };
+            plan.work = Some(Box::new(Work::File(file)));
             assert_eq!(work(&room, &plan).await.failed(), "CX-1307", "{path}");
         }
         assert_eq!(std::fs::read_to_string(&room.secret).unwrap(), "the secret\n");
@@ -188,7 +190,8 @@ async fn pipes_devices_and_endless_files_are_not_waited_for() {
         assert_eq!(on(&room, "", search()).await.done().count, Some(0));
         let action = FileAction { path: b"/dev/zero".to_vec(), op: read() };
         let mut zero = room.plan(&["true"]);
-        zero.work = Some(Box::new(FileWork { action, place: "/dev".into(), to_place: None }));
+        let file = FileWork { action, place: "/dev".into(), to_place: None };
+        zero.work = Some(Box::new(Work::File(file)));
         assert_eq!(work(&room, &zero).await.failed(), "CX-1303");
         // One terabyte of nothing: a range of it is read at once, and it is not edited in memory.
         let sparse = room.root.join("sparse");

@@ -64,6 +64,8 @@ pub(crate) struct Room {
 pub(crate) struct Ran {
     pub(crate) end: End,
     pub(crate) out: String,
+    /// The same, as it came.
+    pub(crate) raw: Vec<u8>,
     pub(crate) err: String,
     pub(crate) remains: Remains,
 }
@@ -191,7 +193,7 @@ impl Room {
         };
         let remains = within("the proof", task.clean_up()).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { end, out: text(&out), err: text(&err), remains }
+        Ran { end, out: text(&out), raw: out, err: text(&err), remains }
     }
 
     /// What an attack says from inside the sandbox.

@@ -2,6 +2,7 @@
 //! milliseconds; what is not known is `null` or absent in the contract's sense, never invented.
 
 pub(crate) mod audit;
+mod browser;
 mod event;
 mod file;
 mod node;

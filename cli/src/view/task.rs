@@ -172,6 +172,11 @@ pub(crate) enum Action {
         path: Bytes,
         fields: serde_json::Value,
     },
+    Browser {
+        op: &'static str,
+        url: String,
+        fields: serde_json::Value,
+    },
     Unknown,
 }
 
@@ -218,6 +223,10 @@ impl From<Option<&pb::action::Kind>> for Action {
             Some(pb::action::Kind::File(f)) => {
                 let (op, fields) = super::file::of(f.op.as_ref());
                 Action::File { op, path: Bytes(f.path.clone()), fields }
+            }
+            Some(pb::action::Kind::Browser(b)) => {
+                let (op, fields) = super::browser::of(b);
+                Action::Browser { op, url: b.url.clone(), fields }
             }
             None => Action::Unknown,
         }

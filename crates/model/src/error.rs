@@ -185,6 +185,14 @@ codes! {
     NoTerminal = "CX-1313", Precondition, false, "run it in a terminal, or leave --tty out: give input with --stdin, and see the output as it comes", "There is no terminal where one is needed.";
     LockTimeout = "CX-1314", Unavailable, true, "see what runs on the node with 'cortex task list --node NODE', or wait longer with --lock-timeout", "Another task of the node held a path for longer than this one would wait.";
     LockUnusable = "CX-1315", Precondition, true, "look at the disk of the node, and at the agent's directory 'locks'", "The number of a lock cannot be kept on the node, so it is not given.";
+    BadBrowserAction = "CX-1601", Invalid, false, "see 'cortex browser --help' and docs/browser.md", "What a browser is asked to do is incomplete or contradicts itself.";
+    UrlRefused = "CX-1602", Forbidden, false, "use http:// or https://, without user and password; which origins are open the node's owner says in 'browser.origins' of the policy", "An address is not one that the browser may open.";
+    PageFailed = "CX-1603", Unavailable, true, "see whether the page loads elsewhere, and whether the node's policy lists its host in the network of browsers", "A page could not be loaded, or not in time.";
+    StepFailed = "CX-1604", Precondition, false, "look at the page with 'cortex browser screenshot', and correct the step", "A step could not be done on the page, or not in time.";
+    BrowserDied = "CX-1605", Unavailable, true, "try again; 'cortex-agent doctor' on the node tries the browser out", "The browser did not start, crashed, or gave no answer.";
+    SensitiveField = "CX-1606", Forbidden, false, "write 'sensitive' or 'secret' in place of 'fill': then the node's owner is asked where the policy wants that", "A step would fill a field for a password or a payment without saying so.";
+    DownloadFailed = "CX-1607", Precondition, false, "ask for it with 'cortex browser download', where the node's policy has browser.download", "A file was not downloaded.";
+    ResultTooLarge = "CX-1608", Exhausted, false, "ask for less: a selector, or a smaller part of the page", "What a page gives is larger than a result may be.";
     SandboxFailed = "CX-1102", Precondition, false, "see what this machine can enforce with 'cortex-agent doctor', and the agent's own log", "The sandbox could not be set up; nothing was started.";
     SandboxRequired = "CX-1104", Precondition, false, "'cortex-agent doctor' says what is missing and how to get it", "The node lacks what its owner's policy requires of the sandbox; it takes no work.";
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod capability;
 pub mod credential;
 pub mod error;
@@ -25,6 +26,7 @@ pub use cortex_proto as contract;
 /// The generated messages, for those who speak them on a wire.
 pub use cortex_proto::v1 as proto;
 
+pub use browser::{BrowserAction, BrowserResult, BrowserStep, Origin, OriginPattern};
 pub use capability::{NodeFacts, Requirement, Version};
 pub use error::{Code, Fault};
 pub use event::{Commit, ConsentAnswer, Event, ReleaseReason, ResolveAs, TaskState};

@@ -1,6 +1,7 @@
 //! Every bound of the system, in one place, with the relations between them asserted at compile time.
 //! What happens at a bound is specified where the bound is used and tested there.
 
+pub mod browser;
 pub mod enrol;
 pub mod identity;
 pub mod mirror;

@@ -45,6 +45,7 @@ pub fn fields(spec: &TaskSpec) -> Vec<(&'static str, Vec<u8>)> {
             f.push(("file.path", file.path.clone()));
             f.push((name, content));
         }
+        Action::Browser(browser) => f.push(("browser", browser.encoded())),
     }
     let require: Vec<String> = spec.require.iter().map(ToString::to_string).collect();
     f.push(("require", list(require.iter().map(String::as_bytes))));
@@ -237,6 +238,40 @@ mod tests {
         assert_eq!(hex, "8297f00adc8dc53f32ea3629e76f7a2846776ddba5035d3e136c84104f27636e");
     }
 
+    fn page(url: &str, selector: &str) -> crate::browser::BrowserAction {
+        crate::browser::BrowserAction {
+            url: url.to_owned(),
+            steps: Vec::new(),
+            result: crate::browser::BrowserResult::Text(pb::BrowserText {
+                selector: selector.to_owned(),
+            }),
+            window: (0, 0),
+            step_timeout_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_page_counts_with_everything_that_is_done_on_it() {
+        let browser = |url: &str, selector: &str, height| {
+            let mut spec = spec(&[]);
+            let mut page = page(url, selector);
+            page.window.1 = height;
+            spec.action = Action::Browser(Box::new(page));
+            hash(&spec)
+        };
+        let first = browser("http://a/", "#a", 0);
+        assert_eq!(first, browser("http://a/", "#a", 0));
+        for other in [
+            browser("http://b/", "#a", 0),
+            browser("http://a/", "#b", 0),
+            browser("http://a/", "#a", 800),
+        ] {
+            assert_ne!(first, other);
+        }
+        let hex: String = first.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "cf49dca9dcca58ed1258a2060d79e5d8f0545ccc08b27bd479a61417f3ba8bbd");
+    }
+
     #[test]
     fn labels_do_not_count_and_everything_else_does() {
         let a = spec(&["ls"]);
@@ -272,7 +307,9 @@ mod tests {
         let mut file = shell.clone();
         let op = FileOp::Read(pb::FileRead::default());
         file.action = Action::File(Box::new(FileAction { path: b"a".to_vec(), op }));
-        for spec in [shell, echo, file] {
+        let mut browser = shell.clone();
+        browser.action = Action::Browser(Box::new(page("http://example.com/", "#a")));
+        for spec in [shell, echo, file, browser] {
             let hashed = fields(&spec);
             let mut rest = documented.iter();
             for (name, _) in hashed {

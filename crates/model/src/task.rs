@@ -1,5 +1,6 @@
 //! What a task is and how it can end. A [`TaskSpec`] that exists was checked; wire forms are in `wire`.
 
+use crate::browser::BrowserAction;
 use crate::capability::Requirement;
 use crate::file::FileAction;
 use crate::ids::NodeId;
@@ -43,6 +44,8 @@ pub enum Action {
     Shell(ShellAction),
     /// Read or change files.
     File(Box<FileAction>),
+    /// Open a page in a browser.
+    Browser(Box<BrowserAction>),
 }
 
 /// One program, or one script, with its surroundings.
@@ -176,6 +179,7 @@ impl TaskSpec {
             Action::Echo { .. } => "echo",
             Action::Shell(_) => "shell",
             Action::File(_) => "files",
+            Action::Browser(_) => "browser",
         };
         let mut all: BTreeSet<String> = self.require.iter().map(ToString::to_string).collect();
         all.insert(own.to_owned());
@@ -190,7 +194,7 @@ impl TaskSpec {
     pub fn terminal(&self) -> Option<&Terminal> {
         match &self.action {
             Action::Shell(shell) => shell.terminal.as_ref(),
-            Action::Echo { .. } | Action::File(_) => None,
+            Action::Echo { .. } | Action::File(_) | Action::Browser(_) => None,
         }
     }
 

@@ -18,7 +18,7 @@ pub struct Actor {
 /// What to do on the node. Exactly one kind must be set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Action {
-    #[prost(oneof = "action::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "action::Kind", tags = "1, 2, 3, 20")]
     pub kind: ::core::option::Option<action::Kind>,
 }
 /// Nested message and enum types in `Action`.
@@ -34,6 +34,9 @@ pub mod action {
         /// Reads or changes files.
         #[prost(message, tag = "3")]
         File(super::FileAction),
+        /// Opens a page in a browser.
+        #[prost(message, tag = "20")]
+        Browser(super::BrowserAction),
     }
 }
 /// Returns bytes; starts no program.
@@ -311,6 +314,171 @@ pub struct FileFinish {
     #[prost(bytes = "vec", tag = "6")]
     pub expect_sha256: ::prost::alloc::vec::Vec<u8>,
 }
+/// Opens a page in a browser of the task's own, inside the task's sandbox, and gives one thing of it as standard output
+/// (docs/browser.md).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BrowserAction {
+    /// Where it begins: "<http://"> or "<https://",> ASCII, no user or password in it, at most 8192 bytes.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// What is done there, in order, at most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub steps: ::prost::alloc::vec::Vec<BrowserStep>,
+    /// Width of the window in CSS pixels, 16 to 4096; 0: 1280.
+    #[prost(uint32, tag = "9")]
+    pub width: u32,
+    /// Height of the window likewise; 0: 800.
+    #[prost(uint32, tag = "10")]
+    pub height: u32,
+    /// Longest time for the first page and for each step, milliseconds, at most 10 minutes; 0: 30 s.
+    #[prost(uint64, tag = "11")]
+    pub step_timeout_ms: u64,
+    /// What is wanted. Exactly one must be set.
+    #[prost(oneof = "browser_action::Result", tags = "3, 4, 5, 6, 7, 8")]
+    pub result: ::core::option::Option<browser_action::Result>,
+}
+/// Nested message and enum types in `BrowserAction`.
+pub mod browser_action {
+    /// What is wanted. Exactly one must be set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// The text that a person sees.
+        #[prost(message, tag = "3")]
+        Text(super::BrowserText),
+        /// The document as it stands after its scripts ran.
+        #[prost(message, tag = "4")]
+        Html(super::BrowserHtml),
+        /// Where it leads.
+        #[prost(message, tag = "5")]
+        Links(super::BrowserLinks),
+        /// A picture, PNG.
+        #[prost(message, tag = "6")]
+        Screenshot(super::BrowserScreenshot),
+        /// As it would be printed, PDF.
+        #[prost(message, tag = "7")]
+        Pdf(super::BrowserPdf),
+        /// A file that the address or the last step lets the browser fetch.
+        #[prost(message, tag = "8")]
+        Download(super::BrowserDownload),
+    }
+}
+/// One thing that is done on a page. Exactly one must be set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserStep {
+    #[prost(oneof = "browser_step::Step", tags = "1, 2, 3, 4, 5")]
+    pub step: ::core::option::Option<browser_step::Step>,
+}
+/// Nested message and enum types in `BrowserStep`.
+pub mod browser_step {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        /// Goes to another address.
+        #[prost(message, tag = "1")]
+        Goto(super::BrowserGoto),
+        /// Clicks on an element.
+        #[prost(message, tag = "2")]
+        Click(super::BrowserClick),
+        /// Puts text into a field in place of what is there.
+        #[prost(message, tag = "3")]
+        Fill(super::BrowserFill),
+        /// Presses a key.
+        #[prost(message, tag = "4")]
+        Press(super::BrowserPress),
+        /// Waits for something.
+        #[prost(message, tag = "5")]
+        Wait(super::BrowserWait),
+    }
+}
+/// Goes to another address and waits until it is loaded.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserGoto {
+    /// As `BrowserAction.url`.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+}
+/// Clicks in the middle of the first element that matches.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserClick {
+    /// A CSS selector, at most 1024 bytes. It is waited for.
+    #[prost(string, tag = "1")]
+    pub selector: ::prost::alloc::string::String,
+}
+/// Puts text into a field; in a choice, chooses.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserFill {
+    /// A CSS selector, at most 1024 bytes. It is waited for.
+    #[prost(string, tag = "1")]
+    pub selector: ::prost::alloc::string::String,
+    /// The text, at most 64 KiB.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// In place of `text`: what the node's policy calls the secret. Counts as sensitive.
+    #[prost(string, tag = "3")]
+    pub secret: ::prost::alloc::string::String,
+    /// The field may be one for a password or a payment. Without this such a field is not filled.
+    #[prost(bool, tag = "4")]
+    pub sensitive: bool,
+}
+/// Presses a key, and lets it go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserPress {
+    /// One character, or Enter, Tab, Escape, Backspace, Delete, Space, ArrowUp, ArrowDown, ArrowLeft, ArrowRight, Home, End,
+    /// PageUp, PageDown.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+}
+/// Waits. Exactly one must be set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserWait {
+    #[prost(oneof = "browser_wait::For", tags = "1, 2")]
+    pub r#for: ::core::option::Option<browser_wait::For>,
+}
+/// Nested message and enum types in `BrowserWait`.
+pub mod browser_wait {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum For {
+        /// Until an element matches this CSS selector, at most 1024 bytes.
+        #[prost(string, tag = "1")]
+        Selector(::prost::alloc::string::String),
+        /// Until the page, with all that belongs to it, is loaded.
+        #[prost(bool, tag = "2")]
+        Load(bool),
+    }
+}
+/// The text that a person sees.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserText {
+    /// Only that of the first element that matches; empty: all.
+    #[prost(string, tag = "1")]
+    pub selector: ::prost::alloc::string::String,
+}
+/// The document.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserHtml {
+    /// Only the first element that matches; empty: all.
+    #[prost(string, tag = "1")]
+    pub selector: ::prost::alloc::string::String,
+}
+/// Where a page leads: lines of JSON, one for each link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserLinks {}
+/// A picture.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserScreenshot {
+    /// Of the whole page, not of the window alone; at most 16,384 pixels high.
+    #[prost(bool, tag = "1")]
+    pub full_page: bool,
+}
+/// A page as it would be printed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserPdf {
+    /// Broader than high.
+    #[prost(bool, tag = "1")]
+    pub landscape: bool,
+}
+/// The bytes of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowserDownload {}
 /// A variable whose value never leaves the node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SecretEnvVar {

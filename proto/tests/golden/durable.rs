@@ -2,7 +2,8 @@
 
 use crate::examples::{Example, example};
 use crate::values::{
-    INCARNATION, SESSION, actor, echo_spec, error, file_spec, outcome, shell_spec, terminal_spec,
+    INCARNATION, SESSION, actor, browser_spec, echo_spec, error, file_spec, outcome, shell_spec,
+    terminal_spec,
 };
 use cortex_proto::v1::*;
 
@@ -14,6 +15,7 @@ pub(crate) fn examples() -> Vec<Example> {
         example("task-spec-echo", echo_spec()),
         example("task-spec-locks", locked_spec()),
         example("task-spec-terminal", terminal_spec()),
+        example("task-spec-browser", browser_spec()),
         commit("commit-finished-locks", 5, event::Kind::Finished(held())),
         commit("commit-submitted", 1, event::Kind::Submitted(submitted())),
         commit("commit-started", 2, event::Kind::Started(started())),

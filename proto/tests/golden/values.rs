@@ -64,6 +64,35 @@ pub(crate) fn file_spec(op: file_action::Op) -> TaskSpec {
     TaskSpec { action: Some(action), ..TaskSpec::default() }
 }
 
+pub(crate) fn browser_spec() -> TaskSpec {
+    use browser_step::Step;
+    let step = |step| BrowserStep { step: Some(step) };
+    let selector = || "#q".to_owned();
+    let wait = BrowserWait { r#for: Some(browser_wait::For::Selector(selector())) };
+    let fill = BrowserFill {
+        selector: selector(),
+        text: "a = b".into(),
+        secret: String::new(),
+        sensitive: true,
+    };
+    let page = BrowserAction {
+        url: "https://example.com/?a=b#c".into(),
+        steps: vec![
+            step(Step::Goto(BrowserGoto { url: "https://example.org/".into() })),
+            step(Step::Click(BrowserClick { selector: selector() })),
+            step(Step::Fill(fill)),
+            step(Step::Press(BrowserPress { key: "Enter".into() })),
+            step(Step::Wait(wait)),
+        ],
+        width: 640,
+        height: 480,
+        step_timeout_ms: 5_000,
+        result: Some(browser_action::Result::Screenshot(BrowserScreenshot { full_page: true })),
+    };
+    let action = Action { kind: Some(action::Kind::Browser(page)) };
+    TaskSpec { action: Some(action), ..TaskSpec::default() }
+}
+
 pub(crate) fn echo_spec() -> TaskSpec {
     let echo = EchoAction { payload: b"hello\0world".to_vec() };
     let action = Action { kind: Some(action::Kind::Echo(echo)) };

@@ -1,7 +1,7 @@
 //! What the owner is shown of a question: all that an answer is bound to, one thing a line, made safe.
 
 use super::escape;
-use crate::plan::{Confine, FsView, Level, NetMode};
+use crate::plan::{BrowserWork, Confine, FsView, Level, NetMode, Work};
 use crate::policy::{ClassSet, Proposal};
 use cortex_model::FileOp;
 use sha2::{Digest, Sha256};
@@ -57,8 +57,10 @@ pub fn show(
         page.line("input     ", &format!("{} bytes", process.stdin.len()));
         page.text("input     ", &String::from_utf8_lossy(&process.stdin));
     }
-    if let Some(work) = &process.work {
-        brought(&mut page, &work.action.op);
+    match process.work.as_deref() {
+        Some(Work::File(work)) => brought(&mut page, &work.action.op),
+        Some(Work::Browser(work)) => browser(&mut page, work),
+        None => {}
     }
     page.line("files     ", &files(&process.view));
     page.line("network   ", &network(&process.net));
@@ -116,6 +118,15 @@ fn brought(page: &mut Page, op: &FileOp) {
         | FileOp::Search(_)
         | FileOp::Move(_)
         | FileOp::Receive(_) => {}
+    }
+}
+
+/// Where a browser may go, and what it takes along.
+fn browser(page: &mut Page, work: &BrowserWork) {
+    let origins: Vec<String> = work.origins.iter().map(ToString::to_string).collect();
+    page.line("goes to   ", &origins.join(", "));
+    for name in work.action.secrets() {
+        page.line("fills in  ", &format!("the secret {name}"));
     }
 }
 

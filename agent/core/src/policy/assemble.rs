@@ -12,7 +12,7 @@ use super::whole::Sum;
 use crate::environment;
 use crate::plan::{
     Confine, Enforce, ExecPlan, FileId, FsView, Level, Limits, NetMode, Operation, ProcessPlan,
-    TmpDir,
+    TmpDir, Work,
 };
 use cortex_model::task::ShellAction;
 use cortex_model::{Code, Fault};
@@ -381,7 +381,14 @@ pub(super) fn fingerprint(
         field(terminal.kind().as_bytes());
     }
     if let Some(work) = &process.work {
-        field(&work.action.encoded());
+        match work.as_ref() {
+            Work::File(work) => field(&work.action.encoded()),
+            Work::Browser(work) => {
+                field(b"browser");
+                field(&work.action.encoded());
+                work.origins.iter().for_each(|origin| field(origin.to_string().as_bytes()));
+            }
+        }
     }
     // What grows and shrinks with the tree (names found below the roots) is the kernel's business, not the answer's.
     field(

@@ -1,6 +1,7 @@
 //! From the file to the rules: names of sets and home directories become places, units become numbers, and every rule
 //! is checked. What is not understood completely is refused.
 
+mod browser;
 mod places;
 mod rule;
 mod values;
@@ -167,6 +168,7 @@ pub(super) fn rules(file: file::File, place: &Place) -> Result<Rules, PolicyErro
             read: rule::effect(file.files.read),
             write: rule::effect(file.files.write),
         },
+        browser: browser::rules(file.browser.as_ref(), &profiles)?,
         rules,
         by_program,
         for_all,

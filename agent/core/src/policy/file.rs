@@ -36,6 +36,7 @@ pub(super) struct File {
     pub(super) paths: Paths,
     #[serde(default)]
     pub(super) files: Files,
+    pub(super) browser: Option<Browser>,
     #[serde(default)]
     pub(super) rule: Vec<Rule>,
 }
@@ -54,6 +55,25 @@ impl Default for Files {
     fn default() -> Self {
         Self { read: EffectWord::Deny, write: EffectWord::Deny }
     }
+}
+
+/// What a browser may do. Without this table there is none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Browser {
+    /// Whether pages may be opened.
+    pub(super) effect: EffectWord,
+    /// The network profile that it runs in: one of mode domains, or loopback.
+    pub(super) net: String,
+    /// Where documents may come from: `https://NAME`, `https://*.NAME`, `http://NAME:PORT`.
+    pub(super) origins: Vec<String>,
+    /// Whether a file may be fetched.
+    #[serde(default = "denied")]
+    pub(super) download: EffectWord,
+}
+
+fn denied() -> EffectWord {
+    EffectWord::Deny
 }
 
 /// What happens to what no rule matches.

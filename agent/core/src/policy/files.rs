@@ -11,7 +11,9 @@ use super::request::Request;
 use super::rules::Rules;
 use super::whole::{Sum, strict_mode};
 use crate::environment;
-use crate::plan::{Confine, ExecPlan, FileWork, Level, NetMode, Operation, ProcessPlan, TmpDir};
+use crate::plan::{
+    Confine, ExecPlan, FileWork, Level, NetMode, Operation, ProcessPlan, TmpDir, Work,
+};
 use cortex_model::task::ShellAction;
 use cortex_model::{Code, Fault, FileAction, FileOp};
 use std::ffi::OsStr;
@@ -249,7 +251,7 @@ fn process(
         tmp: TmpDir::Own(PathBuf::from(&facts.tmpdir)),
         secrets: Vec::new(),
         terminal: None,
-        work: Some(Box::new(work)),
+        work: Some(Box::new(Work::File(work))),
     })
 }
 

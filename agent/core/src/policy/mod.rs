@@ -2,6 +2,7 @@
 //! disk, no clock and no environment; what it needs to know it names in [`Needs`], and is given as [`Facts`].
 
 mod assemble;
+mod browser;
 mod capacity;
 mod classes;
 mod compile;
@@ -29,6 +30,7 @@ mod terminal;
 mod units;
 mod whole;
 
+pub use browser::PROGRAMS as BROWSERS;
 pub use compile::Place;
 pub use decision::{Class, ClassSet, Decision, Effect, Fingerprint, Proposal};
 pub use error::PolicyError;
@@ -210,6 +212,16 @@ impl Policy {
         self.rules().is_some_and(|rules| rules.files.read != Effect::Deny)
     }
 
+    /// Whether any page may be opened.
+    #[must_use]
+    pub fn allows_browser(&self) -> bool {
+        self.rules().is_some_and(|rules| {
+            let own = rules.browser.as_ref();
+            let open = own.is_some_and(|own| own.effect != Effect::Deny && !own.origins.is_empty());
+            open && !rules.narrowing.no_network
+        })
+    }
+
     /// How the owner is asked; `None` for a policy that never asks.
     #[must_use]
     pub fn consent(&self) -> Option<&ConsentRules> {
@@ -271,6 +283,12 @@ impl Policy {
         let shell = match action {
             Action::Shell(shell) => shell,
             Action::File(file) => return files::needs(file, facts),
+            Action::Browser(browser) => {
+                let rules = self.rules();
+                return rules
+                    .map(|rules| browser::needs(rules, browser, facts))
+                    .unwrap_or_default();
+            }
             Action::Echo { .. } => return Needs::default(),
         };
         match &self.content {
@@ -329,6 +347,15 @@ pub fn decide(policy: &Policy, facts: &Facts, request: &Request<'_>) -> Decision
                 Decision::deny("", vec![why.to_owned()], fault)
             }
             Content::Rules(rules) => files::decide(rules, &policy.digest, facts, request, file),
+        },
+        Action::Browser(browser) => match &policy.content {
+            Content::Legacy(_) => {
+                let fault = browser::closed();
+                Decision::deny("", vec![fault.message.clone()], fault)
+            }
+            Content::Rules(rules) => {
+                browser::decide(rules, &policy.digest, facts, request, browser)
+            }
         },
     }
 }

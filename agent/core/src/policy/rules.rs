@@ -5,6 +5,7 @@ use super::file::{ArgsWord, Channel, DefaultEffect, OpaqueShell, Remember, Stric
 use super::narrow::Narrowing;
 use super::paths::Pattern;
 use crate::plan::{Enforce, NetMode};
+use cortex_model::OriginPattern;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub(super) struct Rules {
     pub(super) sandbox: SandboxRules,
     pub(super) places: Places,
     pub(super) files: FileRules,
+    /// `None`: there is no browser.
+    pub(super) browser: Option<BrowserRules>,
     pub(super) rules: Vec<Rule>,
     /// Rules by the last part of the program's name they are about.
     pub(super) by_program: BTreeMap<String, Vec<usize>>,
@@ -40,6 +43,17 @@ pub(super) struct Rules {
 pub(super) struct FileRules {
     pub(super) read: Effect,
     pub(super) write: Effect,
+}
+
+/// What a browser may do.
+#[derive(Clone, Debug)]
+pub(super) struct BrowserRules {
+    pub(super) effect: Effect,
+    pub(super) download: Effect,
+    /// Its network: [`NetMode::Domains`] or [`NetMode::Loopback`].
+    pub(super) net: NetMode,
+    /// Where documents may come from.
+    pub(super) origins: Vec<OriginPattern>,
 }
 
 #[derive(Clone, Debug, Default)]

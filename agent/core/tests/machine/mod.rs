@@ -50,6 +50,8 @@ impl World {
         world.add("/usr/bin/planted", Entry::Link("/home/ada/src/shop/planted"));
         world.add("/bin", Entry::Link("usr/bin"));
         world.add("/etc/passwd", Entry::File);
+        world.add("/usr/lib/chromium/chromium", Entry::File);
+        world.add("/etc/fonts/fonts.conf", Entry::File);
         world.add("/dev/null", Entry::Device);
         for file in [
             "Cargo.toml",

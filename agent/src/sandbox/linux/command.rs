@@ -6,12 +6,12 @@ use super::init::{Place, Streams};
 use super::server::send;
 use super::view::path_of;
 use super::{At, Failure, capabilities, landlock, limits, sys};
-use crate::files;
+use crate::{browser, files};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
 };
 use rustix::thread::set_no_new_privs;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -54,26 +54,42 @@ fn become_program(spec: &Spec, own: Own, place: Place, filters: &Filters) -> Fai
         drop(streams.stdin);
         sys::exit(files::run(order, streams.stdout.into(), streams.stderr.into()));
     }
+    if let Some(order) = &spec.browser {
+        // Likewise; the program is started by it, as its child and in the same armour.
+        sys::ignore_too_large();
+        sys::ignore_broken_pipes();
+        drop(streams.stdin);
+        let (program, tmp, env) = (path_of(&spec.program), path_of(&spec.tmp), variables(spec));
+        let (stdout, stderr) = (streams.stdout.into(), streams.stderr.into());
+        sys::exit(browser::run(order, program, tmp, &env, stdout, stderr));
+    }
     if let Some(terminal) = terminal {
         match three(terminal) {
             Ok(three) => streams = three,
             Err(failure) => return failure,
         }
     }
-    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     let mut command = Command::new(text(&spec.program));
     if let Some((name, arguments)) = spec.argv.split_first() {
         command.arg0(text(name)).args(arguments.iter().map(|argument| text(argument)));
     }
-    command.env_clear();
-    for entry in &spec.env {
-        if let Some(at) = entry.iter().position(|byte| *byte == b'=') {
-            command.env(text(&entry[..at]), text(&entry[at + 1..]));
-        }
-    }
+    command.env_clear().envs(variables(spec));
     command.stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr);
     let error = command.exec();
     Failure { stage: "exec", what: error.to_string(), errno: error.raw_os_error().unwrap_or(0) }
+}
+
+fn text(bytes: &[u8]) -> OsString {
+    OsStr::from_bytes(bytes).to_owned()
+}
+
+/// The whole environment.
+fn variables(spec: &Spec) -> Vec<(OsString, OsString)> {
+    let entries = spec.env.iter().filter_map(|entry| {
+        let at = entry.iter().position(|byte| *byte == b'=')?;
+        Some((text(&entry[..at]), text(&entry[at + 1..])))
+    });
+    entries.collect()
 }
 
 fn three(terminal: OwnedFd) -> Result<Streams, Failure> {

@@ -143,6 +143,12 @@ pub(super) fn ignore_too_large() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Writing to whoever is gone is an error from now on, and no reason to die.
+pub(super) fn ignore_broken_pipes() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Children vanish by themselves when they end; nobody waits for them.
 pub(super) fn leave_children_to_the_kernel() {
     // SAFETY: no handler is installed.

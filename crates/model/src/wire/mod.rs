@@ -2,6 +2,7 @@
 //! understand; it never repairs, truncates or guesses.
 
 pub mod agent;
+pub mod browser;
 pub mod event;
 pub mod file;
 mod lock;

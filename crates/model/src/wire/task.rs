@@ -129,9 +129,8 @@ fn action(p: pb::Action) -> Result<Action, Fault> {
         }
         pb::action::Kind::Echo(e) => Ok(Action::Echo { payload: e.payload }),
         pb::action::Kind::Shell(s) => shell(s).map(Action::Shell),
-        pb::action::Kind::File(f) => {
-            super::file::action(f).map(|file| Action::File(Box::new(file)))
-        }
+        pb::action::Kind::File(f) => Ok(Action::File(Box::new(super::file::action(f)?))),
+        pb::action::Kind::Browser(b) => Ok(Action::Browser(Box::new(super::browser::action(b)?))),
     }
 }
 
@@ -357,6 +356,7 @@ impl From<&TaskSpec> for pb::TaskSpec {
                 terminal: sh.terminal.as_ref().map(Into::into),
             }),
             Action::File(file) => pb::action::Kind::File(file.as_ref().into()),
+            Action::Browser(browser) => pb::action::Kind::Browser(browser.as_ref().into()),
         };
         pb::TaskSpec {
             action: Some(pb::Action { kind: Some(kind) }),
