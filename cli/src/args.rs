@@ -2,8 +2,8 @@
 //! stand in its file. It never checks values that the server's rules decide.
 
 use crate::commands::{
-    audit, ca, completions, context, cp, fs, gateway, login, mirror, node, run, scheduler, task,
-    token, up,
+    audit, browser, ca, completions, context, cp, fs, gateway, login, mirror, node, run, scheduler,
+    task, token, up,
 };
 use crate::error::CliError;
 use crate::exit;
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Read, write, edit, find and move files of a node
     #[command(subcommand)]
     Fs(fs::FsCommand),
+    /// Open a page in a browser of a node, and give its text, links, picture or files
+    #[command(subcommand)]
+    Browser(browser::BrowserCommand),
     /// Copy one file to a node or from it
     Cp(cp::CpArgs),
     /// Submit, find, follow and settle tasks

@@ -5,6 +5,7 @@
 
 mod audit;
 mod audit_faults;
+mod browser;
 mod cancel;
 mod composed;
 mod directory;

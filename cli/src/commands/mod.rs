@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod browser;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod context;
@@ -77,6 +78,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Backup => backup::run(&session).await,
         Command::Run(args) => run::run(&session, *args).await,
         Command::Fs(command) => fs::run(&session, command).await,
+        Command::Browser(command) => browser::run(&session, command).await,
         Command::Cp(args) => cp::run(&session, args).await,
         Command::Task(command) => task::run(&session, command).await,
         Command::Node(command) => node::run(&session, command).await.map(|()| 0),
