@@ -4,9 +4,11 @@
 use super::chromium::Chromium;
 use super::events::Seen;
 use super::pipe::{Nothing, Pipe};
+use super::protocol::{browser, dom, emulation, fetch, inspector, page, runtime, target};
 use super::report::{Broken, Page, Told};
 use super::{Order, exit_code};
 use crate::files::Failed;
+use chromiumoxide_types::{CallId, Command, MethodCall};
 use cortex_model::limits::browser::BROWSER_START_MS;
 use cortex_model::{BrowserAction, BrowserResult, Code, Fault, OriginPattern, wire};
 use serde_json::{Value, json};
@@ -32,7 +34,7 @@ pub(super) struct Driver {
     pub(super) session: String,
     pub(super) seen: Seen,
     pub(super) page: Page,
-    calls: u64,
+    calls: usize,
     /// The step that is being done, from 1; 0 before the first.
     step: usize,
     /// When the present step must be over.
@@ -125,35 +127,41 @@ impl Driver {
 
     /// Everything that must be in place before the first page is.
     fn prepare(&mut self) -> Result<(), Fault> {
-        let version = self.browser("Browser.getVersion", json!({}))?;
+        let version = self.browser(browser::GetVersionParams {})?;
         self.page.browser = told(version["product"].as_str().unwrap_or_default());
         // For all pages at once, also for those that are still to come: every address, and the proxy's question.
-        let all = json!({ "patterns": [{ "urlPattern": "*" }], "handleAuthRequests": true });
-        self.browser("Fetch.enable", all)?;
-        let downloads = if let BrowserResult::Download(_) = self.action.result {
-            let path = self.chromium.downloads.to_string_lossy().into_owned();
-            json!({ "behavior": "allowAndName", "downloadPath": path, "eventsEnabled": true })
-        } else {
-            json!({ "behavior": "deny", "eventsEnabled": true })
-        };
-        self.browser("Browser.setDownloadBehavior", downloads)?;
-        let made = self.browser("Target.createTarget", json!({ "url": "about:blank" }))?;
+        let all = fetch::RequestPattern::builder().url_pattern("*").build();
+        self.browser(
+            fetch::EnableParams::builder().pattern(all).handle_auth_requests(true).build(),
+        )?;
+        let mut downloads =
+            browser::SetDownloadBehaviorParams::new(browser::SetDownloadBehaviorBehavior::Deny);
+        downloads.events_enabled = Some(true);
+        if let BrowserResult::Download(_) = self.action.result {
+            downloads.behavior = browser::SetDownloadBehaviorBehavior::AllowAndName;
+            downloads.download_path = Some(self.chromium.downloads.to_string_lossy().into_owned());
+        }
+        self.browser(downloads)?;
+        let made = self.browser(target::CreateTargetParams::new("about:blank"))?;
         self.target = made["targetId"].as_str().unwrap_or_default().to_owned();
-        let attach = json!({ "targetId": self.target, "flatten": true });
-        let attached = self.browser("Target.attachToTarget", attach)?;
+        let mut attach = target::AttachToTargetParams::new(self.target.clone());
+        attach.flatten = Some(true);
+        let attached = self.browser(attach)?;
         self.session = attached["sessionId"].as_str().unwrap_or_default().to_owned();
         // A window that a page opens stands still until it is closed.
-        let halt = json!({ "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true });
-        self.browser("Target.setAutoAttach", halt)?;
-        for domain in ["Page.enable", "Runtime.enable", "Inspector.enable", "DOM.enable"] {
-            self.call(domain, json!({}))?;
-        }
-        self.call("Page.setLifecycleEventsEnabled", json!({ "enabled": true }))?;
-        self.call("Page.setInterceptFileChooserDialog", json!({ "enabled": true }))?;
+        let mut halt = target::SetAutoAttachParams::new(true, true);
+        halt.flatten = Some(true);
+        self.browser(halt)?;
+        self.call(page::EnableParams::default())?;
+        self.call(runtime::EnableParams {})?;
+        self.call(inspector::EnableParams {})?;
+        self.call(dom::EnableParams::default())?;
+        self.call(page::SetLifecycleEventsEnabledParams::new(true))?;
+        self.call(page::SetInterceptFileChooserDialogParams::new(true))?;
         let (width, height) = self.action.window();
-        let window =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", window).map(drop)
+        let (width, height) = (i64::from(width), i64::from(height));
+        let window = emulation::SetDeviceMetricsOverrideParams::new(width, height, 1.0, false);
+        self.call(window).map(drop)
     }
 
     fn work(&mut self, stdout: File) -> Result<(), Fault> {
@@ -176,20 +184,21 @@ impl Driver {
     }
 
     /// Asks the page.
-    pub(super) fn call(&mut self, method: &str, params: Value) -> Result<Value, Fault> {
-        self.ask(method, params, true)
+    pub(super) fn call(&mut self, command: impl Command) -> Result<Value, Fault> {
+        self.ask(&command, true)
     }
 
     /// Asks the browser.
-    pub(super) fn browser(&mut self, method: &str, params: Value) -> Result<Value, Fault> {
-        self.ask(method, params, false)
+    pub(super) fn browser(&mut self, command: impl Command) -> Result<Value, Fault> {
+        self.ask(&command, false)
     }
 
-    fn ask(&mut self, method: &str, params: Value, page: bool) -> Result<Value, Fault> {
+    fn ask(&mut self, command: &impl Command, page: bool) -> Result<Value, Fault> {
         let session = if page { self.session.clone() } else { String::new() };
-        let number = self.send(&session, method, params)?;
+        let method = command.identifier();
+        let number = self.send(&session, command)?;
         loop {
-            let mut message = self.next(method)?;
+            let mut message = self.next(&method)?;
             if message["id"] != json!(number) {
                 self.hear(&message)?;
                 continue;
@@ -205,19 +214,17 @@ impl Driver {
     }
 
     /// Sends without waiting for an answer.
-    pub(super) fn send(
-        &mut self,
-        session: &str,
-        method: &str,
-        params: Value,
-    ) -> Result<u64, Fault> {
+    pub(super) fn send(&mut self, session: &str, command: &impl Command) -> Result<usize, Fault> {
         self.calls += 1;
-        let mut message = json!({ "id": self.calls, "method": method, "params": params });
-        if !session.is_empty() {
-            message["sessionId"] = json!(session);
-        }
-        let sent = self.pipe.send(&message);
-        sent.map_err(|nothing| self.nothing(nothing, method)).map(|()| self.calls)
+        let method = command.identifier();
+        let params = serde_json::to_value(command);
+        let params =
+            params.map_err(|err| Fault::new(Code::Internal, format!("{method}: {err}")))?;
+        let session_id = Some(session.to_owned()).filter(|session| !session.is_empty());
+        let id = CallId::new(self.calls);
+        let call = MethodCall { id, method: method.clone(), session_id, params };
+        let sent = self.pipe.send(&call);
+        sent.map_err(|nothing| self.nothing(nothing, &method)).map(|()| self.calls)
     }
 
     fn next(&mut self, what: &str) -> Result<Value, Fault> {

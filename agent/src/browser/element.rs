@@ -2,6 +2,9 @@
 //! what they mean whatever the page did to its own.
 
 use super::driver::{Driver, told};
+use super::protocol::input::{DispatchMouseEventType as Mouse, MouseButton};
+use super::protocol::runtime::{CallArgument, CallFunctionOnParams, RemoteObjectId};
+use super::protocol::{dom, input, page, runtime};
 use super::steps::as_step;
 use cortex_model::{Code, Fault};
 use serde_json::{Value, json};
@@ -70,20 +73,16 @@ impl Driver {
         by_value: bool,
     ) -> Result<Value, Fault> {
         loop {
-            let world = json!({ "frameId": self.target, "worldName": "cortex" });
-            let world = self.call("Page.createIsolatedWorld", world)?;
-            let arguments: Vec<Value> =
-                arguments.iter().map(|argument| json!({ "value": argument })).collect();
-            let said = self.call(
-                "Runtime.callFunctionOn",
-                json!({
-                    "functionDeclaration": function,
-                    "executionContextId": world["executionContextId"],
-                    "arguments": arguments,
-                    "returnByValue": by_value,
-                    "awaitPromise": true,
-                }),
-            );
+            let mut world = page::CreateIsolatedWorldParams::new(self.target.clone());
+            world.world_name = Some("cortex".to_owned());
+            let world = self.call(world)?;
+            let mut ask = CallFunctionOnParams::new(function);
+            let id = world["executionContextId"].as_i64().unwrap_or_default();
+            ask.execution_context_id = Some(runtime::ExecutionContextId::new(id));
+            ask.arguments = Some(arguments.iter().map(argument).collect());
+            ask.return_by_value = Some(by_value);
+            ask.await_promise = Some(true);
+            let said = self.call(ask);
             match said {
                 Ok(said) => return answer(said),
                 Err(fault)
@@ -95,21 +94,22 @@ impl Driver {
     }
 
     /// Asks about an element.
-    fn ask_element(&mut self, id: &str, function: &str, arguments: Value) -> Result<Value, Fault> {
-        let said = self.call(
-            "Runtime.callFunctionOn",
-            json!({
-                "functionDeclaration": function,
-                "objectId": id,
-                "arguments": arguments,
-                "returnByValue": true,
-            }),
-        );
+    fn ask_element(
+        &mut self,
+        id: &RemoteObjectId,
+        function: &str,
+        arguments: &[Value],
+    ) -> Result<Value, Fault> {
+        let mut ask = CallFunctionOnParams::new(function);
+        ask.object_id = Some(id.clone());
+        ask.arguments = Some(arguments.iter().map(argument).collect());
+        ask.return_by_value = Some(true);
+        let said = self.call(ask);
         answer(said.map_err(as_step)?)?.get("value").cloned().map_or(Ok(Value::Null), Ok)
     }
 
     /// Waits for the first element that matches.
-    pub(super) fn find(&mut self, selector: &str) -> Result<String, Fault> {
+    pub(super) fn find(&mut self, selector: &str) -> Result<RemoteObjectId, Fault> {
         let found = self.ask_page(FIND, &[json!(selector)], false).map_err(|fault| {
             if fault.code == Code::PageFailed {
                 let why =
@@ -118,7 +118,7 @@ impl Driver {
             }
             fault
         })?;
-        let id = found["objectId"].as_str().map(str::to_owned);
+        let id = found["objectId"].as_str().map(RemoteObjectId::new);
         id.ok_or_else(|| Fault::new(Code::StepFailed, format!("{selector:?} is no element")))
     }
 
@@ -129,18 +129,20 @@ impl Driver {
             let why = format!("{selector:?} is nowhere to be seen, so it cannot be clicked");
             Fault::new(Code::StepFailed, why)
         };
-        let element = json!({ "objectId": id });
-        let shown = self.call("DOM.scrollIntoViewIfNeeded", element.clone());
+        let show = dom::ScrollIntoViewIfNeededParams::builder().object_id(id.clone()).build();
+        let shown = self.call(show);
         shown.map_err(|fault| if fault.code == Code::PageFailed { unseen() } else { fault })?;
-        let quads = self.call("DOM.getContentQuads", element);
+        let quads = self.call(dom::GetContentQuadsParams::builder().object_id(id).build());
         let quads = quads.map_err(|f| if f.code == Code::PageFailed { unseen() } else { f })?;
         let (x, y) = middle(&quads["quads"]).ok_or_else(unseen)?;
-        for (kind, button, count) in
-            [("mouseMoved", "none", 0), ("mousePressed", "left", 1), ("mouseReleased", "left", 1)]
-        {
-            let event =
-                json!({ "type": kind, "x": x, "y": y, "button": button, "clickCount": count });
-            self.call("Input.dispatchMouseEvent", event).map_err(as_step)?;
+        for (kind, button, count) in [
+            (Mouse::MouseMoved, MouseButton::None, 0),
+            (Mouse::MousePressed, MouseButton::Left, 1),
+            (Mouse::MouseReleased, MouseButton::Left, 1),
+        ] {
+            let mut event = input::DispatchMouseEventParams::new(kind, x, y);
+            (event.button, event.click_count) = (Some(button), Some(count));
+            self.call(event).map_err(as_step)?;
         }
         Ok(())
     }
@@ -148,7 +150,7 @@ impl Driver {
     /// Puts text into a field. `declared`: it may be one for a password or a payment.
     pub(super) fn fill(&mut self, selector: &str, text: &str, declared: bool) -> Result<(), Fault> {
         let id = self.find(selector)?;
-        let kind = self.ask_element(&id, KIND, json!([]))?;
+        let kind = self.ask_element(&id, KIND, &[])?;
         let fail = |why: &str| Err(Fault::new(Code::StepFailed, format!("{selector:?} {why}")));
         if kind["sensitive"] == json!(true) && !declared {
             let why = format!("{selector:?} is a field for a password or a payment");
@@ -160,7 +162,7 @@ impl Driver {
         match kind["kind"].as_str().unwrap_or_default() {
             "text" => {}
             "choice" | "value" => {
-                let set = self.ask_element(&id, SET, json!([{ "value": text }]))?;
+                let set = self.ask_element(&id, SET, &[json!(text)])?;
                 if set == json!(true) {
                     return Ok(());
                 }
@@ -168,7 +170,7 @@ impl Driver {
             }
             _ => return fail("is no field that text can be put into"),
         }
-        let focused = self.call("DOM.focus", json!({ "objectId": id }));
+        let focused = self.call(dom::FocusParams::builder().object_id(id.clone()).build());
         if let Err(fault) = focused {
             return if fault.code == Code::PageFailed {
                 fail("cannot be typed into")
@@ -176,15 +178,19 @@ impl Driver {
                 Err(fault)
             };
         }
-        self.ask_element(&id, MARK, json!([]))?;
+        self.ask_element(&id, MARK, &[])?;
         if text.is_empty() {
             for event in super::keys::press("Delete") {
-                self.call("Input.dispatchKeyEvent", event).map_err(as_step)?;
+                self.call(event).map_err(as_step)?;
             }
             return Ok(());
         }
-        self.call("Input.insertText", json!({ "text": text })).map_err(as_step).map(drop)
+        self.call(input::InsertTextParams::new(text)).map_err(as_step).map(drop)
     }
+}
+
+fn argument(value: &Value) -> CallArgument {
+    CallArgument::builder().value(value.clone()).build()
 }
 
 /// The value, or what was thrown.

@@ -2,6 +2,8 @@
 //! what is refused; nothing of it waits.
 
 use super::driver::{Driver, told};
+use super::protocol::fetch::{AuthChallengeResponse, AuthChallengeResponseResponse as Answer};
+use super::protocol::{browser, fetch, network, page, runtime, target};
 use super::report::{Dialog, Refused};
 use crate::sandbox::PROXY_PORT;
 use cortex_model::limits::browser::{BROWSER_DIALOGS_MAX, BROWSER_DOWNLOAD_MAX, BROWSER_TOLD_MAX};
@@ -115,18 +117,17 @@ impl Driver {
         let url = text(&params["request"], "url");
         let document = text(params, "resourceType") == "Document";
         let why = if document { self.document(url) } else { resource(url) };
-        let request = json!({ "requestId": params["requestId"] });
+        let request = text(params, "requestId").to_owned();
         let Err(fault) = why else {
-            return self.send(session, "Fetch.continueRequest", request).map(drop);
+            return self.send(session, &fetch::ContinueRequestParams::new(request)).map(drop);
         };
         self.note_refused(url, &fault.message);
         if document && text(params, "frameId") == self.target {
             self.seen.refused = Some(fault);
         }
-        let mut failed = request;
         // "Aborted" leaves the page as it is; any other reason puts a page of the browser in its place.
-        failed["errorReason"] = json!("Aborted");
-        self.send(session, "Fetch.failRequest", failed).map(drop)
+        let failed = fetch::FailRequestParams::new(request, network::ErrorReason::Aborted);
+        self.send(session, &failed).map(drop)
     }
 
     /// Whether a document may come from an address.
@@ -148,13 +149,15 @@ impl Driver {
         let ours = text(challenge, "source") == "Proxy"
             && text(challenge, "origin") == format!("http://127.0.0.1:{PROXY_PORT}")
             && !self.token.is_empty();
-        let answer = if ours {
-            json!({ "response": "ProvideCredentials", "username": "cortex", "password": self.token })
-        } else {
-            json!({ "response": "CancelAuth" })
-        };
-        let answer = json!({ "requestId": params["requestId"], "authChallengeResponse": answer });
-        self.send(session, "Fetch.continueWithAuth", answer).map(drop)
+        let mut answer = AuthChallengeResponse::new(Answer::CancelAuth);
+        if ours {
+            answer.response = Answer::ProvideCredentials;
+            answer.username = Some("cortex".to_owned());
+            answer.password = Some(self.token.clone());
+        }
+        let answer =
+            fetch::ContinueWithAuthParams::new(text(params, "requestId").to_owned(), answer);
+        self.send(session, &answer).map(drop)
     }
 
     /// Something that can be spoken to came into being. A window of its own is closed before anything of it has run; what belongs
@@ -165,10 +168,10 @@ impl Driver {
         let window = matches!(kind, "page" | "tab" | "webview") && id != self.target;
         if window && params["waitingForDebugger"] == json!(true) {
             self.note_refused(text(info, "url"), "it would open in a window of its own");
-            return self.send("", "Target.closeTarget", json!({ "targetId": id })).map(drop);
+            return self.send("", &target::CloseTargetParams::new(id.to_owned())).map(drop);
         }
         let session = text(params, "sessionId").to_owned();
-        self.send(&session, "Runtime.runIfWaitingForDebugger", json!({})).map(drop)
+        self.send(&session, &runtime::RunIfWaitingForDebuggerParams {}).map(drop)
     }
 
     /// The last look at where a document came from: nothing that the browser shows by itself counts as a page.
@@ -187,9 +190,9 @@ impl Driver {
     fn dialog(&mut self, params: &Value) -> Result<(), Fault> {
         let kind = text(params, "type").to_owned();
         // To leave is not to be asked about; everything else is answered with no.
-        let accept = json!({ "accept": kind == "beforeunload" });
+        let answer = page::HandleJavaScriptDialogParams::new(kind == "beforeunload");
         let session = self.session.clone();
-        self.send(&session, "Page.handleJavaScriptDialog", accept)?;
+        self.send(&session, &answer)?;
         self.note_dialog(&kind, text(params, "message"))
     }
 
@@ -216,7 +219,7 @@ impl Driver {
         let (guid, wanted) = (text(params, "guid").to_owned(), self.downloads());
         if !wanted || !self.seen.download.guid.is_empty() {
             self.note_refused(text(params, "url"), "it is a download that nobody asked for");
-            return self.send("", "Browser.cancelDownload", json!({ "guid": guid })).map(drop);
+            return self.send("", &browser::CancelDownloadParams::new(guid)).map(drop);
         }
         self.seen.download.guid = guid;
         self.seen.download.name = told(text(params, "suggestedFilename"));
@@ -234,7 +237,7 @@ impl Driver {
             let guid = download.guid.clone();
             let why = format!("the file has more than {BROWSER_DOWNLOAD_MAX} bytes");
             download.broken.get_or_insert(Fault::new(Code::ResultTooLarge, why));
-            return self.send("", "Browser.cancelDownload", json!({ "guid": guid })).map(drop);
+            return self.send("", &browser::CancelDownloadParams::new(guid)).map(drop);
         }
         match text(params, "state") {
             "completed" => download.complete = true,

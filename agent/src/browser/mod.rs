@@ -14,6 +14,8 @@ mod events;
 mod keys;
 #[cfg(target_os = "linux")]
 mod pipe;
+#[cfg(target_os = "linux")]
+mod protocol;
 mod report;
 #[cfg(target_os = "linux")]
 mod result;

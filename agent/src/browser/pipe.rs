@@ -3,6 +3,7 @@
 use cortex_model::limits::browser::BROWSER_MESSAGE_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -37,7 +38,7 @@ impl Pipe {
     }
 
     /// Sends a message. The browser reads on a thread of its own, so this waits for nobody.
-    pub(super) fn send(&mut self, message: &Value) -> Result<(), Nothing> {
+    pub(super) fn send(&mut self, message: &impl Serialize) -> Result<(), Nothing> {
         let bytes = serde_json::to_vec(message).map(|mut bytes| {
             bytes.push(0);
             bytes

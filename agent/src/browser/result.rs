@@ -1,6 +1,7 @@
 //! What is given of a page as standard output, and what is told about it.
 
 use super::driver::{Driver, told};
+use super::protocol::page;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cortex_model::limits::browser::{BROWSER_DOWNLOAD_MAX, BROWSER_LINKS_MAX, BROWSER_PICTURE_MAX};
@@ -48,8 +49,9 @@ impl Driver {
             BrowserResult::Links(_) => self.links()?,
             BrowserResult::Screenshot(picture) => self.picture(picture.full_page)?,
             BrowserResult::Pdf(pdf) => {
-                let how = json!({ "landscape": pdf.landscape, "printBackground": true });
-                let printed = self.call("Page.printToPDF", how)?;
+                let how = page::PrintToPdfParams::builder();
+                let how = how.landscape(pdf.landscape).print_background(true).build();
+                let printed = self.call(how)?;
                 decoded(&printed["data"])?
             }
             BrowserResult::Download(_) => Vec::new(),
@@ -93,17 +95,18 @@ impl Driver {
     }
 
     fn picture(&mut self, whole: bool) -> Result<Vec<u8>, Fault> {
-        let mut how = json!({ "format": "png" });
+        let png = page::CaptureScreenshotFormat::Png;
+        let mut how = page::CaptureScreenshotParams::builder().format(png).build();
         if whole {
-            let size = self.call("Page.getLayoutMetrics", json!({}))?["cssContentSize"].take();
+            let size = self.call(page::GetLayoutMetricsParams {})?["cssContentSize"].take();
             let side = |key: &str| size[key].as_f64().unwrap_or(1.0).max(1.0);
             let most = f64::from(BROWSER_PICTURE_MAX);
             self.page.cut = side("height") > most || side("width") > most;
             let (width, height) = (side("width").min(most), side("height").min(most));
-            how["captureBeyondViewport"] = json!(true);
-            how["clip"] = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
+            how.capture_beyond_viewport = Some(true);
+            how.clip = Some(page::Viewport { x: 0.0, y: 0.0, width, height, scale: 1.0 });
         }
-        let shot = self.call("Page.captureScreenshot", how)?;
+        let shot = self.call(how)?;
         decoded(&shot["data"])
     }
 

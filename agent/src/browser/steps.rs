@@ -2,6 +2,7 @@
 
 use super::driver::Driver;
 use super::keys;
+use super::protocol::page;
 use cortex_model::proto::browser_wait::For;
 use cortex_model::{BrowserResult, BrowserStep, Code, Fault};
 use serde_json::json;
@@ -16,7 +17,7 @@ impl Driver {
     pub(super) fn goto(&mut self, url: &str) -> Result<(), Fault> {
         self.document(url)?;
         self.seen.refused = None;
-        let gone = self.call("Page.navigate", json!({ "url": url }));
+        let gone = self.call(page::NavigateParams::new(url));
         let gone = gone.map_err(|fault| late(fault, url))?;
         if let Some(refused) = self.seen.refused.take() {
             return Err(refused);
@@ -55,7 +56,7 @@ impl Driver {
             }
             BrowserStep::Press(press) => {
                 for event in keys::press(&press.key) {
-                    self.call("Input.dispatchKeyEvent", event).map_err(as_step)?;
+                    self.call(event).map_err(as_step)?;
                 }
             }
             BrowserStep::Wait(wait) => match &wait.r#for {
