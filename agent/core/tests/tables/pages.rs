@@ -66,6 +66,23 @@ fn a_policy_opens_a_browser_only_in_a_network_of_its_own_and_to_the_origins_it_l
 }
 
 #[test]
+fn a_server_can_take_the_browser_away() {
+    let world = World::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
+    let policy =
+        world.policy(&std::fs::read_to_string(folder.join("laptop.toml")).unwrap()).unwrap();
+    let page = "browser.text https://docs.example.com/";
+    assert_eq!(check(&world, &policy, &format!("allow | {page}")), None);
+    for taken in
+        ["deny = [\"browser\"]", "deny = [\"chromium\"]", "deny = [\"*\"]", "network = \"none\""]
+    {
+        let wish = Narrowing::read(&format!("version = 1\n{taken}\n")).unwrap().narrowing;
+        let line = format!("deny CX-1007 | {page}");
+        assert_eq!(check(&world, &narrow(&policy, &wish), &line), None, "{taken}");
+    }
+}
+
+#[test]
 fn a_browser_sees_nothing_of_its_owner_and_runs_in_the_whole_sandbox_or_not_at_all() {
     let mut world = World::new();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
