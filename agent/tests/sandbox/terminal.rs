@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use cortex_agent::sandbox::End;
+use cortex_agent_core::ProcessPlan;
 use cortex_agent_core::plan::{Confine, Level};
 use cortex_model::task::Terminal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -17,7 +18,10 @@ fn screen(terminal: &OwnedFd) -> String {
 }
 
 async fn sit(room: &Room, script: &str) -> (i32, String) {
-    let mut plan = room.plan(&["sh", "-c", script]);
+    at_a_terminal(room, room.plan(&["sh", "-c", script])).await
+}
+
+async fn at_a_terminal(room: &Room, mut plan: ProcessPlan) -> (i32, String) {
     plan.terminal = Some(Terminal { rows: 33, columns: 99, ..Terminal::default() });
     let mut task = room.sandbox.launch(&plan).unwrap();
     let terminal = within("its terminal", task.terminal()).await.unwrap();
@@ -48,6 +52,33 @@ async fn a_program_is_led_by_a_terminal_of_its_size_and_ends_with_its_own_code()
             // Whoever hangs up ends those who sit there, also with others behind.
             let (code, shown) = sit(&room, "sleep 1000 & echo away; exit 0").await;
             assert_eq!((code, shown.as_str()), (0, "away\r\n"), "{who:?} {level:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_types_into_a_terminal() {
+    let attack = attacks();
+    for words in [["tiocsti"], ["tiocsti-high"]] {
+        for who in everybody() {
+            for (level, room) in rooms(who).await {
+                // The one that it is led by: into that the kernel would let it.
+                let (_, inside) = at_a_terminal(&room, room.attack(&words)).await;
+                let refused = inside.starts_with("BLOCKED Operation not permitted");
+                assert!(refused, "{who:?} {level:?} {words:?}: {inside}");
+            }
+        }
+        // The control, where the kernel does not refuse it to everybody.
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY);
+        let mut control = std::process::Command::new("setsid");
+        control.arg("--ctty").arg(&attack).args(words).stdin(theirs.unwrap());
+        let said = String::from_utf8(control.output().unwrap().stdout).unwrap();
+        let legacy = std::fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti");
+        if legacy.is_ok_and(|text| text.trim() == "1") {
+            assert!(said.starts_with("ESCAPED"), "{words:?} control: {said}");
         }
     }
 }

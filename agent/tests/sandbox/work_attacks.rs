@@ -313,3 +313,19 @@ async fn a_file_that_may_not_grow_so_large_leaves_the_old_one() {
         assert_eq!(std::fs::read_dir(&room.root).unwrap().count(), 1, "something was left behind");
     }
 }
+
+#[tokio::test]
+async fn a_worker_has_no_right_that_a_file_does_not_give_its_user() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for who in everybody() {
+        let room = Room::new(who).await;
+        let shut = room.root.join("shut");
+        std::fs::write(&shut, "shut").unwrap();
+        room.give(&shut);
+        std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o0)).unwrap();
+        assert_eq!(on(&room, "shut", read()).await.failed(), "CX-1307", "{who:?}");
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(std::fs::read_to_string(&shut).unwrap(), "shut", "the control");
+        }
+    }
+}
