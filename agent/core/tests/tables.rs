@@ -383,6 +383,20 @@ fn within(narrowed: &ProcessPlan, own: &ProcessPlan) -> bool {
 }
 
 /// A line of what a server might send, hostile ones among them.
+#[test]
+fn a_rule_that_only_reads_gives_a_view_that_only_reads() {
+    let world = World::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy");
+    let policy = world.policy(&std::fs::read_to_string(folder.join("laptop.toml")).unwrap());
+    let policy = policy.unwrap();
+    let read_only = |text: &str| {
+        let (action, cwd) = request(text);
+        process(&run(&world, &policy, action, &cwd)).unwrap().view.read_only
+    };
+    assert!(read_only("git status"));
+    assert!(!read_only("git add ."));
+}
+
 fn wish() -> impl Strategy<Value = String> {
     let programs =
         "browser|chromium|git|cargo|rm|sh|bash|ls|cat|env|curl|npm|echo|[*]|/bin/sh|mv|python3";
