@@ -182,6 +182,22 @@ async fn records_and_openings_go_up_and_what_is_cosigned_is_kept() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_that_comes_at_once_finds_the_mirrors_key_pinned() {
+    let (mut gateway, node) = (Gateway::start().await, Machine::new());
+    let mut command = node.command(&gateway);
+    command.env("LD_PRELOAD", node.library("slow_disk")).stderr(std::process::Stdio::piped());
+    let mut agent = command.spawn().unwrap();
+    let mut connection = gateway.welcome().await;
+    let mut mirror = Mirror::new(1);
+    mirror.until(&mut connection, "session.open").await;
+    agent.start_kill().unwrap();
+    let said = agent.wait_with_output().await.unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(!said.contains("an acknowledgement is not one"), "{said}");
+    assert!(said.contains("pinning the mirror's key"), "{said}");
+}
+
+#[tokio::test]
 async fn only_the_pinned_mirrors_cosignature_of_this_log_counts() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
     let said = node.path("said");

@@ -139,24 +139,11 @@ fn children(parent: u32, word: &str) -> Vec<i32> {
     .collect()
 }
 
-/// A library that kills the agent where it would start its next process, once a file exists.
-fn strike(node: &Machine) -> std::path::PathBuf {
-    let library = node.path("strike.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/strike.c");
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let built = std::process::Command::new(compiler)
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .args([source, "-ldl"])
-        .status();
-    assert!(built.unwrap().success(), "the C compiler");
-    library
-}
-
 #[tokio::test]
 async fn killed_between_the_durable_intent_and_the_first_process_it_never_runs_the_attempt() {
     let (mut gateway, node) = (Gateway::start().await, Machine::new());
-    let (library, armed, effect) = (strike(&node), node.path("armed"), node.path("effect"));
+    let (library, armed, effect) =
+        (node.library("strike"), node.path("armed"), node.path("effect"));
     let mut command = node.command(&gateway);
     let mut agent =
         command.env("LD_PRELOAD", &library).env("CORTEX_TEST_STRIKE", &armed).spawn().unwrap();

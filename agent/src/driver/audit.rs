@@ -16,7 +16,12 @@ const KEPT: usize = 64;
 
 /// Something that was stored, or could not be.
 #[derive(Debug)]
-pub(super) struct Kept(Result<(), JournalError>);
+pub(super) enum Kept {
+    /// A note, or how far openings are.
+    Answer(Result<(), JournalError>),
+    /// The mirror's key.
+    Pin(Result<(), JournalError>),
+}
 
 /// What the driver holds for it.
 pub(super) struct Audit {
@@ -29,6 +34,9 @@ pub(super) struct Audit {
     evidence: Vec<(String, Vec<String>)>,
     /// What the mirror wants signed when the journal is shorter than it should be; of this connection.
     challenge: Vec<u8>,
+    /// From which record and opening this connection goes on once the mirror's key is pinned: before that no acknowledgement could be
+    /// believed.
+    after_pin: Option<(u64, u64)>,
 }
 
 impl Audit {
@@ -42,6 +50,7 @@ impl Audit {
             kept,
             evidence: Vec::new(),
             challenge: Vec::new(),
+            after_pin: None,
         }
     }
 
@@ -66,6 +75,7 @@ impl Driver {
     pub(super) fn audit_open(&mut self, server_ms: u64) {
         self.audit.upload.begin();
         self.audit.challenge.clear();
+        self.audit.after_pin = None;
         let own = i64::try_from(crate::clock::unix_now().0).unwrap_or(i64::MAX);
         let server = i64::try_from(server_ms).unwrap_or(i64::MAX);
         self.started.journal.set_skew_ms(own.saturating_sub(server));
@@ -152,7 +162,8 @@ impl Driver {
                 let (journal, keep) = (self.started.journal.clone(), self.audit.keep.clone());
                 let below = ack.openings_from.min(journal.cosigned());
                 tokio::spawn(async move {
-                    drop(keep.send(Kept(journal.keep_openings_stored(below).await)).await);
+                    let kept = journal.keep_openings_stored(below).await;
+                    drop(keep.send(Kept::Answer(kept)).await);
                 });
             }
             AuditDown::EvidenceAck(ack) => {
@@ -188,7 +199,6 @@ impl Driver {
             AuditStanding::Retired => stop(Code::JournalForked, "the mirror has retired this log"),
             AuditStanding::Unspecified | AuditStanding::Active | AuditStanding::Suspect => None,
         });
-        self.audit.upload.state(state.resume_from, state.openings_from);
         self.audit.challenge.clone_from(&state.challenge);
         let pinned = match journal.mirror() {
             Ok(pinned) => pinned,
@@ -199,11 +209,12 @@ impl Driver {
         };
         let offered = VerifierKey::parse(&state.mirror_vkey).ok();
         let note = state.cosigned_note.clone();
-        let own = pinned.clone().or(offered);
-        let Some(key) = own else { return true };
-        if pinned.is_some() {
-            return self.audit_newest(&note);
-        }
+        let from = (state.resume_from, state.openings_from);
+        let (None, Some(key)) = (&pinned, offered) else {
+            self.audit.upload.state(from.0, from.1);
+            return pinned.is_none() || self.audit_newest(&note);
+        };
+        self.audit.after_pin = Some(from);
         // The first mirror that this log meets is its mirror, unless the configuration has named one before.
         tracing::info!(mirror = key.name(), "pinning the mirror's key");
         let keep = self.audit.keep.clone();
@@ -215,7 +226,7 @@ impl Driver {
             {
                 result = journal.keep_cosigned(&note).await;
             }
-            drop(keep.send(Kept(result)).await);
+            drop(keep.send(Kept::Pin(result)).await);
         });
         true
     }
@@ -243,13 +254,21 @@ impl Driver {
     fn keep_note(&mut self, note: SignedNote) {
         let (journal, keep) = (self.started.journal.clone(), self.audit.keep.clone());
         tokio::spawn(async move {
-            drop(keep.send(Kept(journal.keep_cosigned(&note).await)).await);
+            drop(keep.send(Kept::Answer(journal.keep_cosigned(&note).await)).await);
         });
     }
 
     pub(super) fn audit_kept(&mut self, kept: Option<Kept>) {
-        if let Some(Kept(Err(error))) = kept {
-            tracing::warn!(%error, "an answer of the mirror could not be stored");
+        match kept {
+            Some(Kept::Pin(Ok(()))) => {
+                if let Some((records, openings)) = self.audit.after_pin.take() {
+                    self.audit.upload.state(records, openings);
+                }
+            }
+            Some(Kept::Pin(Err(error)) | Kept::Answer(Err(error))) => {
+                tracing::warn!(%error, "an answer of the mirror could not be stored");
+            }
+            Some(Kept::Answer(Ok(()))) | None => {}
         }
     }
 

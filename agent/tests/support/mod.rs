@@ -378,6 +378,20 @@ impl Machine {
         self.dir.path().join(name)
     }
 
+    /// Builds what can be preloaded into an agent, from the file of this name beside this one.
+    pub(crate) fn library(&self, name: &str) -> PathBuf {
+        let library = self.path(&format!("{name}.so"));
+        let source = format!("{}/tests/support/{name}.c", env!("CARGO_MANIFEST_DIR"));
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+        let built = std::process::Command::new(compiler)
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .args([&source, "-ldl"])
+            .status();
+        assert!(built.unwrap().success(), "the C compiler");
+        library
+    }
+
     pub(crate) fn command(&self, gateway: &Gateway) -> Command {
         gateway.authority.enrol(self.dir.path(), &gateway.url);
         self.dressed(Command::new(agent_program()))

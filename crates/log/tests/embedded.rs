@@ -1,5 +1,7 @@
 //! The embedded backend fulfils the contract, on one directory that is reopened for every check.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 #[path = "support/reopen.rs"]
 mod reopen;
 
