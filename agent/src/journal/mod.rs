@@ -58,6 +58,7 @@ use cortex_model::{AttemptKey, Outcome};
 use gate::Gate;
 use group::Books;
 use shared::{Patience, Shared};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,11 @@ impl Drop for Inner {
         drop(self.requests.send(Op::Close));
         for thread in self.threads.drain(..) {
             drop(thread.join());
+        }
+        // redb tidies up when it is closed, and may panic over a file that was damaged under it. All that is durable stays.
+        let close = AssertUnwindSafe(|| self.shared.set_database(None));
+        if std::panic::catch_unwind(close).is_err() {
+            tracing::error!("the journal's store could not be closed; the next start checks it");
         }
     }
 }
