@@ -88,9 +88,21 @@ pub(super) fn assemble(
     rules.narrowing.hold(&mut process, &mut sum, facts.machine.cpus);
     let ids: Vec<&str> = sum.rules.iter().map(|rule| rule.id.as_str()).collect();
     let fingerprint = fingerprint(parts.digest, &ids, shell, &process);
-    if sum.effect == Effect::Ask && request.consent != Some(fingerprint) {
-        let script =
-            parts.opaque.or_else(|| Some(shell.script.clone()).filter(|text| !text.is_empty()));
+    let script =
+        parts.opaque.or_else(|| Some(shell.script.clone()).filter(|text| !text.is_empty()));
+    conclude(sum, decider, process, script, fingerprint, request.consent)
+}
+
+/// What nothing denies: asked about, unless it is allowed or the owner agreed to exactly this.
+pub(super) fn conclude(
+    mut sum: Sum<'_>,
+    decider: String,
+    process: ProcessPlan,
+    script: Option<String>,
+    fingerprint: Fingerprint,
+    consent: Option<Fingerprint>,
+) -> Decision {
+    if sum.effect == Effect::Ask && consent != Some(fingerprint) {
         return ask(sum, decider, process, script, fingerprint);
     }
     if sum.effect == Effect::Ask {
@@ -110,7 +122,7 @@ pub(super) fn assemble(
 }
 
 /// The owner decides.
-pub(super) fn ask(
+fn ask(
     sum: Sum<'_>,
     rule: String,
     process: ProcessPlan,

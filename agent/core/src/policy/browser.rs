@@ -1,7 +1,7 @@
 //! Decides about a page: whether the owner opens a browser at all, where it may go, and what needs the owner's word. What a
 //! page then does to itself is held by the kernel, the proxy and the driver, not by this.
 
-use super::assemble::{ask, confine, fingerprint, limits, refuse};
+use super::assemble::{conclude, confine, fingerprint, limits, refuse};
 use super::decision::{Class, Decision, Effect};
 use super::facts::{Facts, PathKind, Program};
 use super::judge::{Court, show};
@@ -11,9 +11,7 @@ use super::request::Request;
 use super::rules::{BrowserRules, Rules};
 use super::whole::{Sum, strict_mode};
 use crate::environment;
-use crate::plan::{
-    BrowserWork, Confine, ExecPlan, FsView, Level, NetMode, Operation, ProcessPlan, TmpDir, Work,
-};
+use crate::plan::{BrowserWork, Confine, FsView, Level, NetMode, ProcessPlan, TmpDir, Work};
 use cortex_model::browser::step_words;
 use cortex_model::task::ShellAction;
 use cortex_model::{BrowserAction, BrowserResult, BrowserStep, Code, Fault, Origin};
@@ -94,23 +92,7 @@ pub(super) fn decide(
         return refuse(sum, &decider, Fault::new(Code::RuleDenies, why));
     }
     let fingerprint = fingerprint(digest, &[&decider], &ShellAction::default(), &process);
-    if sum.effect == Effect::Ask && request.consent != Some(fingerprint) {
-        return ask(sum, decider, process, None, fingerprint);
-    }
-    if sum.effect == Effect::Ask {
-        sum.trail.push("the owner agreed to exactly this".to_owned());
-    }
-    let (wall, output) = (process.limits.wall_ms, process.limits.output);
-    Decision {
-        effect: Effect::Allow,
-        classes: sum.classes,
-        rule: decider,
-        trail: sum.trail,
-        fault: None,
-        plan: Some(ExecPlan::new(Operation::Process(Box::new(process)), wall, output)),
-        proposal: None,
-        fingerprint,
-    }
+    conclude(sum, decider, process, None, fingerprint, request.consent)
 }
 
 pub(super) fn closed() -> Fault {

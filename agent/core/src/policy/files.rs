@@ -1,7 +1,7 @@
 //! Decides about an operation on files: where its paths lead, whether the policy opens these places, whether the owner has
 //! to be asked. The kernel holds the worker to the same view as any command.
 
-use super::assemble::{ask, confine, fingerprint, limits, refuse, view};
+use super::assemble::{conclude, confine, fingerprint, limits, refuse, view};
 use super::decision::{Class, Decision, Effect};
 use super::facts::{Facts, PathKind};
 use super::judge::{Court, show};
@@ -11,9 +11,7 @@ use super::request::Request;
 use super::rules::Rules;
 use super::whole::{Sum, strict_mode};
 use crate::environment;
-use crate::plan::{
-    Confine, ExecPlan, FileWork, Level, NetMode, Operation, ProcessPlan, TmpDir, Work,
-};
+use crate::plan::{Confine, FileWork, Level, NetMode, ProcessPlan, TmpDir, Work};
 use cortex_model::task::ShellAction;
 use cortex_model::{Code, Fault, FileAction, FileOp};
 use std::ffi::OsStr;
@@ -108,24 +106,7 @@ pub(super) fn decide(
     };
     rules.narrowing.hold(&mut process, &mut sum, facts.machine.cpus);
     let fingerprint = fingerprint(digest, &[&decider], &ShellAction::default(), &process);
-    if sum.effect == Effect::Ask && request.consent != Some(fingerprint) {
-        return ask(sum, decider, process, None, fingerprint);
-    }
-    if sum.effect == Effect::Ask {
-        sum.trail.push("the owner agreed to exactly this".to_owned());
-    }
-    let (wall, output) = (process.limits.wall_ms, process.limits.output);
-    let plan = ExecPlan::new(Operation::Process(Box::new(process)), wall, output);
-    Decision {
-        effect: Effect::Allow,
-        classes: sum.classes,
-        rule: decider,
-        trail: sum.trail,
-        fault: None,
-        plan: Some(plan),
-        proposal: None,
-        fingerprint,
-    }
+    conclude(sum, decider, process, None, fingerprint, request.consent)
 }
 
 /// Whether the policy opens files for this kind of operation at all.
